@@ -1,0 +1,5 @@
+//! Being built.
+
+pub mod config;
+
+pub use config::Config;

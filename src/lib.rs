@@ -1,0 +1,42 @@
+//! valetd: a sandbox-host daemon. It supervises a browser on a virtual display, serves the screen to viewers over
+//! WebSocket, and says honestly how it all is.
+//!
+//! The modules stand in layers, and imports go down only (`tests/tidy.rs` holds this):
+//!
+//! ```text
+//! L5  cli  app  config                         composition
+//! L4  gateway  api                             the outside world; these do not import each other
+//! L3  session                                  display + browser + rfb as one thing
+//! L2  supervise  display  vnc  browser         actors over the OS
+//! L1  sys  tasks  telemetry  metrics  http     thin, effectful, no policy
+//! L0  rfb  auth  backoff  errors  ids  secret  pure: no tokio, no I/O, no clock
+//! ```
+//!
+//! `unsafe` is denied everywhere; `sys` alone may opt out, block by block.
+
+pub mod auth;
+pub mod backoff;
+pub mod errors;
+pub mod ids;
+pub mod rfb;
+pub mod secret;
+
+pub mod http;
+pub mod metrics;
+pub mod sys;
+pub mod tasks;
+pub mod telemetry;
+
+pub mod browser;
+pub mod display;
+pub mod supervise;
+pub mod vnc;
+
+pub mod session;
+
+pub mod api;
+pub mod gateway;
+
+pub mod app;
+pub mod cli;
+pub mod config;

@@ -1,0 +1,3 @@
+//! The `valetd` program: parse, build, wait, drain.
+
+fn main() {}

@@ -1,0 +1,6 @@
+//! Being built.
+
+/// Placeholder.
+pub struct Group;
+/// Placeholder.
+pub struct GroupHandle;
