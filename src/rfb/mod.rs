@@ -1,1 +1,41 @@
-//! Being built.
+//! The RFB protocol (RFC 6143 and the community's rfbproto), without I/O: bytes in, typed messages and bytes out.
+//!
+//! | file | what is in it |
+//! | --- | --- |
+//! | `viewer_handshake.rs`, `server_handshake.rs` | the opening, as a server to our viewer and as a client of the server behind us |
+//! | `client_message.rs`, `client_parser.rs` | what a viewer may say, with an explicit length for every type |
+//! | `policy.rs`, `viewer_filter.rs` | which of it goes on, by what the viewer may do, and how |
+//! | `held_input.rs` | what a viewer holds down, and how to let go of it |
+//! | `skim.rs`, `skim_rect.rs` | message boundaries in the server's stream |
+//! | `server_message.rs` | the few server messages that we make ourselves |
+//! | `encoding.rs`, `pixel_format.rs`, `error.rs` | vocabulary |
+//!
+//! **Invariant:** no decoder here allocates by a length that a peer announced; buffers grow by bytes that came.
+
+pub mod client_message;
+pub mod client_parser;
+pub mod encoding;
+pub mod error;
+pub mod held_input;
+#[doc(hidden)]
+pub mod oracle;
+pub mod pixel_format;
+pub mod policy;
+pub mod server_handshake;
+pub mod server_message;
+pub mod skim;
+mod skim_rect;
+pub mod viewer_filter;
+pub mod viewer_handshake;
+mod wire;
+
+pub use client_message::{ClientMessage, PointerForm};
+pub use client_parser::ClientParser;
+pub use error::DecodeError;
+pub use held_input::HeldInput;
+pub use pixel_format::PixelFormat;
+pub use policy::{Access, Verdict};
+pub use server_handshake::{ServerHandshake, ServerInit};
+pub use skim::Skimmer;
+pub use viewer_filter::{Effect, ViewerFilter};
+pub use viewer_handshake::ViewerHandshake;
