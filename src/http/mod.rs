@@ -1,1 +1,22 @@
-//! Being built.
+//! What both listeners share: accepting within limits, TLS, HTTP/1.1, request ids, problem details, graceful drain.
+//!
+//! Knows no routes and no credentials. **Invariant:** a connection is bounded in number, size and time before anybody has
+//! looked at a credential; one deadline covers the TLS handshake and the first request's head.
+
+mod caps;
+mod connection;
+mod io;
+mod metrics;
+mod problem;
+mod request;
+mod server;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+pub use io::{Io, Listener, Peer, PeerAddress};
+pub use metrics::Metrics;
+pub use problem::Problem;
+pub use request::RequestId;
+pub use server::{Limits, Reply, Server, Upgrade, Upgraded, serve};
+pub use tls::{Tls, TlsError};
