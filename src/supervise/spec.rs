@@ -1,14 +1,12 @@
 //! What a service is, as its supervisor needs to know it.
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
 use crate::backoff::Backoff;
+pub use crate::sys::command::{Command, Identity, READY_FD};
 
 /// One service of a group.
 #[derive(Clone)]
@@ -33,7 +31,8 @@ pub trait Program: Send + Sync + 'static {
     /// never while an earlier run is still there.
     fn command(&self) -> Result<Command, ProgramError>;
 
-    /// Takes the first line that the service wrote on [`Command::ready_fd`]. Called once a run.
+    /// Takes the first line that the service wrote on its readiness pipe ([`Command::ready_fd`]). Called once a
+    /// run, on a thread that may block.
     fn ready_line(&self, _line: &str) -> Result<(), ProgramError> {
         Ok(())
     }
@@ -85,35 +84,6 @@ pub struct Running {
     pub pid: u32,
     /// How many times the service was started before this run.
     pub attempt: u32,
-}
-
-/// What to execute. Everything is spelled out: nothing is inherited from the daemon.
-#[derive(Debug, Clone)]
-pub struct Command {
-    /// Absolute path of the program.
-    pub program: PathBuf,
-    /// Arguments without the program's name. Visible to every process of the host: no secret belongs here.
-    pub args: Vec<OsString>,
-    /// The whole environment.
-    pub env: BTreeMap<OsString, OsString>,
-    /// Working directory.
-    pub cwd: PathBuf,
-    /// User and group to run as; `None` stays the daemon's own (the `valetd dev` case of an ordinary user).
-    pub identity: Option<Identity>,
-    /// Limit on open files (soft and hard).
-    pub max_open_files: u64,
-    /// The child gets the write end of a pipe under this number, and the first line on it is its readiness
-    /// (`Xvfb -displayfd 3`). Probes begin after it.
-    pub ready_fd: Option<i32>,
-}
-
-/// Whom a service runs as. No supplementary groups.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Identity {
-    /// User id; need not stand in passwd.
-    pub uid: u32,
-    /// Group id.
-    pub gid: u32,
 }
 
 /// Deadlines of a service.

@@ -1,1 +1,28 @@
-//! Being built.
+//! Processes, as the kernel gives them: spawning, containing, waiting, reaping.
+//!
+//! A child is never forked with code of ours between fork and exec. [`spawn`] starts this very program as `valetd exec`
+//! ([`exec`]), a single-threaded trampoline that joins its cgroup, drops what it may not keep and execs the service; each
+//! of its stages can say why it failed. [`containment`] holds all that a service starts, however it forks, and [`keeper`]
+//! ends it all when the daemon itself is killed. [`host`] ties these together.
+
+pub mod cgroup;
+pub mod child;
+pub mod command;
+pub mod containment;
+pub mod exec;
+pub mod host;
+pub mod keeper;
+pub mod lock;
+pub mod marker;
+pub mod procfs;
+mod reap;
+mod spawn;
+mod wire;
+
+pub use child::{Child, Exit};
+pub use command::{Command, Identity, READY_FD};
+pub use containment::{Cell, Containment, Limits, RunScope};
+pub use exec::exec_main;
+pub use host::{Host, HostError, HostParams, SpawnError, Spawned};
+pub use keeper::keeper_main;
+pub use lock::{InstanceLock, LockError};

@@ -1,0 +1,290 @@
+//! One run of a service, from its preparation until nobody holds its output any more.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::unix::pipe;
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::capture::{Capture, Entry, Stream};
+use super::machine::{RunEvent, RunId};
+use super::spec::Program;
+use crate::errors::chain;
+use crate::sys::{Cell, Child, Exit, Host, Spawned};
+
+/// For a program to prepare a start, and to clean up after an end.
+pub(super) const PROGRAM_DEADLINE: Duration = Duration::from_secs(20);
+/// For a cell to become empty before it is called stuck.
+pub(super) const KILL_BUDGET: Duration = Duration::from_secs(2);
+/// How much is read at once.
+const READ_BYTES: usize = 64 << 10;
+/// Reads of one stream before others have their turn.
+const READS_PER_TURN: usize = 16;
+/// A service that floods its output is read from so often, which slows it to some ten megabytes a second and never stops it.
+const FLOOD_PAUSE: Duration = Duration::from_millis(10);
+/// A readiness line is a number or a word.
+const MAX_READY_LINE_BYTES: usize = 256;
+
+/// To the actor.
+pub(super) enum News {
+    /// It has been exec'd.
+    Launched { child: Arc<Child>, cell: Cell, says_when_ready: bool },
+    /// Anything else. With a main process's end come its last lines.
+    Event(RunEvent, Vec<String>),
+}
+
+pub(super) type Inbox = mpsc::Sender<(usize, RunId, News)>;
+
+/// What a run's task needs.
+pub(super) struct Run {
+    pub(super) host: Host,
+    pub(super) group: Arc<str>,
+    pub(super) service: &'static str,
+    pub(super) program: Arc<dyn Program>,
+    pub(super) index: usize,
+    pub(super) run: RunId,
+    pub(super) inbox: Inbox,
+    /// Cancelled when the run is over.
+    pub(super) token: CancellationToken,
+}
+
+impl Run {
+    /// The task.
+    pub(super) async fn drive(self) {
+        match self.launch().await {
+            Ok((spawned, cell)) => {
+                let child = Arc::new(spawned.child);
+                let says_when_ready = spawned.ready.is_some();
+                let launched = News::Launched { child: Arc::clone(&child), cell, says_when_ready };
+                if self.tell(launched).await.is_continue() {
+                    let output = Output::new(spawned.stdout, spawned.stderr);
+                    let token = self.token.clone();
+                    token.run_until_cancelled(self.watch(&child, output, spawned.ready)).await;
+                }
+            }
+            Err(reason) => {
+                let _actor_gone = self.event(RunEvent::SpawnFailed(reason)).await;
+            }
+        }
+    }
+
+    async fn launch(&self) -> Result<(Spawned, Cell), String> {
+        let program = Arc::clone(&self.program);
+        let command = blocking(PROGRAM_DEADLINE, move || program.command())
+            .await
+            .map_err(|error| format!("cannot be prepared: {}", chain(&error)))?
+            .map_err(|error| chain(&error))?;
+        let (host, group, service) = (self.host.clone(), Arc::clone(&self.group), self.service);
+        let cell = blocking(PROGRAM_DEADLINE, move || host.cell(&group, service))
+            .await
+            .and_then(|cell| cell)
+            .map_err(|error| format!("cannot make its cell: {}", chain(&error)))?;
+        match self.host.spawn(&command, &cell).await {
+            Ok(spawned) => Ok((spawned, cell)),
+            Err(error) => {
+                let removed = blocking(2 * KILL_BUDGET, move || {
+                    cell.kill_until_empty(KILL_BUDGET).and_then(|_| cell.remove())
+                });
+                if let Err(error) = removed.await.and_then(|outcome| outcome) {
+                    tracing::warn!(session = %self.group, service, error = %chain(&error), "cell kept");
+                }
+                Err(format!("cannot start {}: {}", command.program.display(), chain(&error)))
+            }
+        }
+    }
+
+    /// Logs output, reports readiness and the end. Returns when all is said and both streams are closed.
+    async fn watch(&self, child: &Child, mut output: Output, ready: Option<pipe::Receiver>) {
+        let pid = child.pid();
+        let (mut exited, mut line) = (false, ReadyLine::new(ready));
+        while !exited || output.is_open() {
+            tokio::select! {
+                // Not biased: a flood must not hide the end, nor the end the last words (they are drained below).
+                entries = output.read() => self.log(pid, entries),
+                text = line.next(), if line.is_awaited() => {
+                    let program = Arc::clone(&self.program);
+                    let outcome = blocking(PROGRAM_DEADLINE, move || program.ready_line(&text))
+                        .await
+                        .map_err(|error| chain(&error))
+                        .and_then(|outcome| outcome.map_err(|error| chain(&error)));
+                    if self.event(RunEvent::ReadyLine(outcome)).await.is_break() {
+                        return;
+                    }
+                }
+                exit = child.wait(), if !exited => {
+                    exited = true;
+                    let exit = exit.unwrap_or_else(|error| {
+                        tracing::error!(session = %self.group, service = self.service, pid, %error, "cannot wait");
+                        Exit::Unseen
+                    });
+                    self.log(pid, output.drain());
+                    let last_line = output.capture.last_complaint();
+                    let news = News::Event(RunEvent::Exited { exit, last_line }, output.capture.tail());
+                    if self.tell(news).await.is_break() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn log(&self, pid: u32, entries: Vec<Entry>) {
+        for entry in entries {
+            match entry {
+                Entry::Line(stream, line) => tracing::debug!(
+                    session = %self.group, service = self.service, pid, stream = stream.name(), "{line}"
+                ),
+                Entry::Dropped(count) => tracing::warn!(
+                    session = %self.group, service = self.service, pid, count, "prints too much: lines dropped"
+                ),
+            }
+        }
+    }
+
+    async fn event(&self, what: RunEvent) -> ControlFlow<()> {
+        self.tell(News::Event(what, Vec::new())).await
+    }
+
+    async fn tell(&self, news: News) -> ControlFlow<()> {
+        match self.inbox.send((self.index, self.run, news)).await {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    }
+}
+
+/// Runs `work` on a thread that may block; past the deadline the thread goes on alone, and its outcome is dropped.
+pub(super) async fn blocking<T: Send + 'static>(
+    limit: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    match timeout(limit, tokio::task::spawn_blocking(work)).await {
+        Ok(Ok(outcome)) => Ok(outcome),
+        Ok(Err(error)) => Err(io::Error::other(error)),
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, format!("took over {} s", limit.as_secs()))),
+    }
+}
+
+struct Output {
+    stdout: Option<pipe::Receiver>,
+    stderr: Option<pipe::Receiver>,
+    capture: Capture,
+    buffer: Vec<u8>,
+    pausing: bool,
+}
+
+impl Output {
+    fn new(stdout: pipe::Receiver, stderr: pipe::Receiver) -> Self {
+        Self {
+            stdout: Some(stdout),
+            stderr: Some(stderr),
+            capture: Capture::new(Instant::now()),
+            buffer: Vec::new(),
+            pausing: false,
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        self.stdout.is_some() || self.stderr.is_some()
+    }
+
+    /// The next entries, from either stream; never when both are closed. Cancel safe.
+    async fn read(&mut self) -> Vec<Entry> {
+        if self.pausing {
+            sleep(FLOOD_PAUSE).await;
+            self.pausing = false;
+        }
+        let stream = tokio::select! {
+            () = readable(self.stdout.as_ref()) => Stream::Stdout,
+            () = readable(self.stderr.as_ref()) => Stream::Stderr,
+        };
+        self.read_some(stream)
+    }
+
+    /// What is there now, without waiting.
+    fn drain(&mut self) -> Vec<Entry> {
+        let mut entries = self.read_some(Stream::Stdout);
+        entries.extend(self.read_some(Stream::Stderr));
+        entries
+    }
+
+    fn read_some(&mut self, stream: Stream) -> Vec<Entry> {
+        let pipe = match stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+        };
+        // Kept between reads only where there is much to read.
+        self.buffer.resize(READ_BYTES, 0);
+        let mut entries = Vec::new();
+        for _ in 0..READS_PER_TURN {
+            let Some(open) = pipe.as_ref() else { break };
+            match open.try_read(&mut self.buffer) {
+                Ok(0) => {
+                    entries.extend(self.capture.end(stream, Instant::now()));
+                    *pipe = None;
+                }
+                Ok(count) => entries.extend(self.capture.take(stream, &self.buffer[..count], Instant::now())),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => {
+                    tracing::debug!(%error, stream = stream.name(), "cannot read output");
+                    *pipe = None;
+                }
+            }
+        }
+        self.pausing = self.capture.is_flooded();
+        if !self.pausing {
+            self.buffer = Vec::new();
+        }
+        entries
+    }
+}
+
+async fn readable(pipe: Option<&pipe::Receiver>) {
+    match pipe {
+        // An error shows at the read.
+        Some(pipe) => drop(pipe.readable().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// The first line on the readiness pipe. The pipe stays open after it, so that a chatty service is not killed for writing.
+struct ReadyLine {
+    pipe: Option<pipe::Receiver>,
+    bytes: Vec<u8>,
+    awaited: bool,
+}
+
+impl ReadyLine {
+    fn new(pipe: Option<pipe::Receiver>) -> Self {
+        Self { awaited: pipe.is_some(), pipe, bytes: Vec::new() }
+    }
+
+    fn is_awaited(&self) -> bool {
+        self.awaited
+    }
+
+    /// Never returns when the pipe is closed before a line: the end of the process, or its start deadline, says more.
+    async fn next(&mut self) -> String {
+        loop {
+            let Some(pipe) = &self.pipe else { return std::future::pending().await };
+            readable(Some(pipe)).await;
+            let mut buffer = [0; MAX_READY_LINE_BYTES];
+            match pipe.try_read(&mut buffer) {
+                Ok(0) => self.pipe = None,
+                Ok(count) => self.bytes.extend_from_slice(&buffer[..count]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => self.pipe = None,
+            }
+            let end = self.bytes.iter().position(|byte| *byte == b'\n');
+            if end.is_some() || self.bytes.len() > MAX_READY_LINE_BYTES {
+                self.awaited = false;
+                let line = &self.bytes[..end.unwrap_or(MAX_READY_LINE_BYTES)];
+                return String::from_utf8_lossy(line).trim().to_owned();
+            }
+        }
+    }
+}

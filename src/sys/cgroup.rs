@@ -1,0 +1,211 @@
+//! cgroup2 directories: where ours may be, and what can be done with one.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+
+use super::marker::{self, timespec};
+use super::procfs::Stat;
+
+/// Re-read at least so often, should a notification have been lost.
+const BACKSTOP: Duration = Duration::from_millis(250);
+
+/// The directory of the cgroup2 that this process is in, wherever the host mounts the hierarchy.
+///
+/// # Errors
+/// `NotFound` when there is none that this process can see.
+pub fn own_dir() -> io::Result<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let membership = fs::read_to_string("/proc/self/cgroup")?;
+    resolve(&mounts, &membership)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no cgroup2 mount holds this process"))
+}
+
+fn resolve(mountinfo: &str, membership: &str) -> Option<PathBuf> {
+    let own = membership.lines().find_map(|line| line.strip_prefix("0::"))?;
+    mountinfo.lines().find_map(|line| {
+        let (mount, kind) = line.split_once(" - ")?;
+        if kind.split(' ').next()? != "cgroup2" {
+            return None;
+        }
+        let mut fields = mount.split(' ').skip(3);
+        let (root, point) = (fields.next()?, fields.next()?);
+        // A path outside of the mounted part (seen as `/..`) cannot be reached through this mount.
+        let inside = Path::new(own).strip_prefix(unescape(root)).ok()?;
+        if inside.components().any(|part| part == std::path::Component::ParentDir) {
+            return None;
+        }
+        Some(Path::new(&unescape(point)).join(inside))
+    })
+}
+
+/// mountinfo writes space, tab, newline and backslash as octal.
+fn unescape(field: &str) -> String {
+    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+        .into_iter()
+        .fold(field.to_owned(), |text, (code, plain)| text.replace(code, plain))
+}
+
+/// The file through which a process joins `dir`. The right to write is the opener's, so a process that has dropped its own
+/// can still join.
+///
+/// # Errors
+/// As the kernel gives them.
+pub fn join_file(dir: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).open(dir.join("cgroup.procs"))
+}
+
+/// SIGKILL to all in `dir` and beneath. Nothing there is not an error.
+///
+/// # Errors
+/// As the kernel gives them.
+pub fn kill(dir: &Path) -> io::Result<()> {
+    match OpenOptions::new().write(true).open(dir.join("cgroup.kill")) {
+        Ok(mut file) => io::Write::write_all(&mut file, b"1"),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => kill_one_by_one(dir),
+        Err(error) => Err(error),
+    }
+}
+
+/// For kernels before 5.14, which lack `cgroup.kill`: [`wait_empty`]'s caller repeats it.
+fn kill_one_by_one(dir: &Path) -> io::Result<()> {
+    let killed = marker::kill(&processes(dir)?);
+    tracing::debug!(dir = %dir.display(), count = killed.len(), "killed one by one");
+    Ok(())
+}
+
+/// The live processes in `dir` and beneath; none when it is gone.
+///
+/// # Errors
+/// As the kernel gives them.
+pub fn processes(dir: &Path) -> io::Result<Vec<Stat>> {
+    let mut found = Vec::new();
+    let text = match fs::read_to_string(dir.join("cgroup.procs")) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+        Err(error) => return Err(error),
+    };
+    // One that cannot be read has ended since.
+    found.extend(text.lines().filter_map(|pid| Stat::of(pid.parse().ok()?).ok()));
+    for child in children(dir)? {
+        found.extend(processes(&child)?);
+    }
+    Ok(found)
+}
+
+/// Whether no live process is in `dir` or beneath. A directory that is gone is empty.
+///
+/// # Errors
+/// As the kernel gives them.
+pub fn is_empty(dir: &Path) -> io::Result<bool> {
+    match fs::read_to_string(dir.join("cgroup.events")) {
+        Ok(text) => Ok(text.lines().any(|line| line == "populated 0")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+/// Waits until `dir` is empty; `false` when it is not after `budget`. Blocks.
+///
+/// # Errors
+/// As the kernel gives them.
+pub fn wait_empty(dir: &Path, budget: Duration) -> io::Result<bool> {
+    let deadline = Instant::now() + budget;
+    let events = match File::open(dir.join("cgroup.events")) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        Err(error) => return Err(error),
+    };
+    loop {
+        if is_empty(dir)? {
+            return Ok(true);
+        }
+        let rest = deadline.saturating_duration_since(Instant::now());
+        if rest.is_zero() {
+            return Ok(false);
+        }
+        // The read above and this one arm the notification; what came in between makes poll return at once.
+        let mut polls = [PollFd::new(&events, PollFlags::PRI)];
+        let mut armed = String::new();
+        io::Read::read_to_string(&mut &events, &mut armed)?;
+        io::Seek::rewind(&mut &events)?;
+        if armed.lines().any(|line| line == "populated 0") {
+            return Ok(true);
+        }
+        match poll(&mut polls, Some(&timespec(rest.min(BACKSTOP)))) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+/// Removes `dir` and all beneath it, which must be empty. How many directories.
+///
+/// # Errors
+/// `ResourceBusy` while a process is in one.
+pub fn remove(dir: &Path) -> io::Result<usize> {
+    let mut removed = 0;
+    for child in children(dir)? {
+        removed += remove(&child)?;
+    }
+    match fs::remove_dir(dir) {
+        Ok(()) => Ok(removed + 1),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(removed),
+        Err(error) => Err(error),
+    }
+}
+
+/// Cgroups directly beneath `dir`; none when it is gone.
+///
+/// # Errors
+/// As the kernel gives them.
+pub fn children(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HYBRID: &str = "\
+31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
+35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
+41 31 0:38 / /sys/fs/cgroup/unified rw,relatime shared:9 - cgroup2 cgroup2 rw
+";
+
+    #[test]
+    fn the_own_directory_is_found_on_hybrid_unified_and_namespaced_hosts() {
+        let membership = "9:name=systemd:/x\n4:memory:/y\n0::/\n";
+        assert_eq!(resolve(HYBRID, membership), Some("/sys/fs/cgroup/unified".into()));
+        let unified = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
+        let unit = "0::/system.slice/valetd.service\n";
+        assert_eq!(resolve(unified, unit), Some("/sys/fs/cgroup/system.slice/valetd.service".into()));
+        let part = "30 23 0:26 /docker/abc /sys/fs/cgroup ro - cgroup2 cgroup rw\n";
+        assert_eq!(resolve(part, "0::/docker/abc/in\n"), Some("/sys/fs/cgroup/in".into()));
+    }
+
+    #[test]
+    fn a_cgroup_that_the_mount_does_not_show_is_not_guessed() {
+        let part = "30 23 0:26 /docker/abc /sys/fs/cgroup ro - cgroup2 cgroup rw\n";
+        assert_eq!(resolve(part, "0::/elsewhere\n"), None);
+        assert_eq!(resolve("30 23 0:26 / /sys/fs/cgroup rw - cgroup2 c rw\n", "0::/../up\n"), None);
+        assert_eq!(resolve(HYBRID, "4:memory:/y\n"), None);
+        let spaced = "30 23 0:26 / /mnt/c\\040g rw - cgroup2 c rw\n";
+        assert_eq!(resolve(spaced, "0::/a\n"), Some("/mnt/c g/a".into()));
+    }
+}

@@ -1,0 +1,270 @@
+//! A small process that outlives the daemon by an instant, to end what the daemon started.
+//!
+//! The daemon holds the write end of its stdin. When that closes without a word, the daemon was killed: the services get
+//! TERM from the kernel, the keeper kills what is left of the run a little later, removes what it was told to, and goes too.
+
+use std::fs;
+use std::io::{self, BufRead, Write};
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdin, ExitCode};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::signal::SigSet;
+use nix::unistd::setsid;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::child::Child;
+use super::containment::Containment;
+use super::host::adopt;
+use super::spawn::Spawner;
+use crate::backoff::Backoff;
+use crate::tasks::Scope;
+
+/// What was started gets TERM from the kernel when the daemon dies; so long after that, what is left is killed.
+const TERM_GRACE: Duration = Duration::from_secs(3);
+/// Requests that may wait.
+const QUEUE: usize = 16;
+/// For the keeper to go when released.
+const RELEASE_DEADLINE: Duration = Duration::from_secs(2);
+/// For the keeper to end a run.
+const WORK_DEADLINE: Duration = Duration::from_secs(15);
+/// Before a keeper that has died is replaced.
+const BACKOFF: Backoff = Backoff { first: Duration::from_millis(100), max: Duration::from_secs(30) };
+
+/// One line on the keeper's stdin.
+#[derive(Debug, Serialize, Deserialize)]
+enum Word {
+    /// What to end; the first word.
+    Hold(Containment),
+    /// What to remove afterwards.
+    Remove(PathBuf),
+    /// A file to remove afterwards, if it holds this text and nothing else.
+    RemoveIfHolds(PathBuf, String),
+    /// The daemon stops cleanly: go without doing anything.
+    Release,
+}
+
+/// `valetd keeper`. Must run before anything else of the program, while there is one thread.
+pub fn keeper_main() -> ExitCode {
+    // Both can only fail in ways that leave the keeper more exposed, not wrong.
+    if let Err(error) = SigSet::all().thread_block().and_then(|()| setsid().map(|_| ())) {
+        complain(&format!("cannot detach: {error}"));
+    }
+    let (mut held, mut remove) = (None, Vec::new());
+    for line in io::stdin().lock().lines() {
+        let Ok(line) = line else { break };
+        match serde_json::from_str(&line) {
+            Ok(Word::Hold(containment)) => held = Some(containment),
+            Ok(Word::Remove(path)) => remove.push((path, None)),
+            Ok(Word::RemoveIfHolds(path, text)) => remove.push((path, Some(text))),
+            Ok(Word::Release) => return ExitCode::SUCCESS,
+            // Cut off in the middle of a word by the daemon's death.
+            Err(_) => break,
+        }
+    }
+    let Some(containment) = held else { return ExitCode::FAILURE };
+    let mut code = ExitCode::SUCCESS;
+    if let Err(error) = containment.wait_empty(TERM_GRACE) {
+        complain(&format!("cannot see whether the services have ended: {error}"));
+    }
+    match containment.end_run() {
+        Ok(count) => complain(&format!("the daemon was killed, and {count} of its processes had to be")),
+        Err(error) => {
+            complain(&format!("the daemon was killed, and its services cannot be ended: {error}"));
+            code = ExitCode::FAILURE;
+        }
+    }
+    for (path, text) in remove {
+        if text.is_some_and(|text| fs::read_to_string(&path).is_ok_and(|found| found != text)) {
+            continue;
+        }
+        if let Err(error) = remove_path(&path) {
+            complain(&format!("cannot remove {}: {error}", path.display()));
+            code = ExitCode::FAILURE;
+        }
+    }
+    code
+}
+
+/// The daemon's own stderr; nobody may be there to read it any more.
+fn complain(text: &str) {
+    let _unread = writeln!(io::stderr(), "valetd keeper: {text}");
+}
+
+fn remove_path(path: &Path) -> io::Result<()> {
+    let outcome = match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match outcome {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
+    }
+}
+
+enum Request {
+    Remove(PathBuf, Option<String>),
+    Release(oneshot::Sender<()>),
+}
+
+/// The daemon's side.
+pub(super) struct KeeperHandle {
+    requests: mpsc::Sender<Request>,
+    pid: watch::Receiver<Option<u32>>,
+}
+
+impl KeeperHandle {
+    /// Starts one, and a task that replaces it should it die.
+    pub(super) async fn start(
+        scope: &mut Scope,
+        spawner: &Arc<Spawner>,
+        containment: &Containment,
+    ) -> io::Result<Self> {
+        let (requests, inbox) = mpsc::channel(QUEUE);
+        let (published, pid) = watch::channel(None);
+        let mut tether = Tether { words: vec![word(&Word::Hold(containment.clone()))?], published };
+        let alive = tether.tie(spawner).await?;
+        // Weak, so that the host's end is not put off by this task.
+        let spawner = Arc::downgrade(spawner);
+        let token = scope.token();
+        scope.spawn("keeper", async move {
+            tether.watch(alive, inbox, move || spawner.upgrade(), token).await;
+        });
+        Ok(Self { requests, pid })
+    }
+
+    pub(super) fn pid(&self) -> Option<u32> {
+        *self.pid.borrow()
+    }
+
+    pub(super) async fn remove(&self, path: &Path, if_holds: Option<String>) {
+        if self.requests.send(Request::Remove(path.to_owned(), if_holds)).await.is_err() {
+            tracing::warn!(path = %path.display(), "no keeper will remove it");
+        }
+    }
+
+    pub(super) async fn release(&self) {
+        let (reply, done) = oneshot::channel();
+        if self.requests.send(Request::Release(reply)).await.is_err() {
+            return;
+        }
+        if timeout(RELEASE_DEADLINE, done).await.is_err() {
+            tracing::warn!("the keeper did not go in time");
+        }
+    }
+}
+
+fn word(word: &Word) -> io::Result<String> {
+    Ok(serde_json::to_string(word)? + "\n")
+}
+
+struct Alive {
+    child: Child,
+    stdin: ChildStdin,
+}
+
+struct Tether {
+    /// Said to each keeper.
+    words: Vec<String>,
+    published: watch::Sender<Option<u32>>,
+}
+
+impl Tether {
+    async fn tie(&mut self, spawner: &Spawner) -> io::Result<Alive> {
+        let (born, mut stdin) = spawner.keeper().await?;
+        // A dropped tether has to make it work, not die.
+        let child = adopt(born, spawner)?.may_outlive_its_owner();
+        // A few short lines: they fit into an empty pipe.
+        self.words.iter().try_for_each(|word| stdin.write_all(word.as_bytes()))?;
+        self.published.send_replace(Some(child.pid()));
+        Ok(Alive { child, stdin })
+    }
+
+    async fn watch(
+        &mut self,
+        mut alive: Alive,
+        mut inbox: mpsc::Receiver<Request>,
+        spawner: impl Fn() -> Option<Arc<Spawner>>,
+        token: CancellationToken,
+    ) {
+        loop {
+            tokio::select! {
+                request = inbox.recv() => match request {
+                    Some(Request::Remove(path, None)) => self.say(&mut alive, Word::Remove(path)),
+                    Some(Request::Remove(path, Some(text))) => self.say(&mut alive, Word::RemoveIfHolds(path, text)),
+                    Some(Request::Release(reply)) => {
+                        self.say(&mut alive, Word::Release);
+                        log_end(alive.child.wait().await);
+                        self.published.send_replace(None);
+                        // The asker may have stopped waiting.
+                        let _late = reply.send(());
+                        return;
+                    }
+                    None => return let_work(alive).await,
+                },
+                exit = alive.child.wait() => {
+                    log_end(exit);
+                    self.published.send_replace(None);
+                    match self.replace(&spawner, &token).await {
+                        Some(next) => alive = next,
+                        None => return,
+                    }
+                }
+            }
+        }
+    }
+
+    async fn replace(
+        &mut self,
+        spawner: &impl Fn() -> Option<Arc<Spawner>>,
+        token: &CancellationToken,
+    ) -> Option<Alive> {
+        tracing::warn!("the keeper has died, starting another");
+        for retry in 0.. {
+            token.run_until_cancelled(sleep(BACKOFF.delay(retry, 1.0))).await?;
+            match self.tie(&*spawner()?).await {
+                Ok(alive) => return Some(alive),
+                Err(error) => {
+                    tracing::error!(error = %crate::errors::chain(&error), "cannot start a keeper");
+                }
+            }
+        }
+        None
+    }
+
+    fn say(&mut self, alive: &mut Alive, what: Word) {
+        match word(&what) {
+            Ok(line) => {
+                if let Err(error) = alive.stdin.write_all(line.as_bytes()) {
+                    tracing::debug!(%error, "the keeper has just died");
+                }
+                if matches!(what, Word::Remove(_) | Word::RemoveIfHolds(..)) {
+                    self.words.push(line);
+                }
+            }
+            Err(error) => tracing::error!(%error, "a word that cannot be said"),
+        }
+    }
+}
+
+/// The host is gone without a finish: the closing tether makes the keeper end the run.
+async fn let_work(alive: Alive) {
+    let Alive { child, stdin } = alive;
+    drop(stdin);
+    match timeout(WORK_DEADLINE, child.wait()).await {
+        Ok(exit) => log_end(exit),
+        Err(_) => tracing::warn!("the keeper is not done in time"),
+    }
+}
+
+fn log_end(exit: io::Result<super::child::Exit>) {
+    match exit {
+        Ok(exit) => tracing::debug!(%exit, "the keeper has ended"),
+        Err(error) => tracing::error!(%error, "cannot wait for the keeper"),
+    }
+}

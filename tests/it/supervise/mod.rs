@@ -1,0 +1,6 @@
+//! Supervision of real processes: each fault of the list, its time to recover, and that nothing is left.
+
+mod chromium;
+mod faults;
+mod stage;
+mod stand_in;
