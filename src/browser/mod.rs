@@ -1,5 +1,15 @@
-//! Being built.
+//! The browser of a session: Chromium as a service, its profile directory, and a DevTools client.
+//!
+//! **Invariant:** the browser never runs as root and never without its own sandbox; nothing is removed from a profile
+//! that this process has not locked.
 
+mod chromium;
 pub mod config;
+mod devtools;
+mod port;
+mod profile_dir;
 
+pub use chromium::{Chromium, Places};
 pub use config::Config;
+pub use devtools::{Client, Error as DevtoolsError};
+pub use profile_dir::{Error as ProfileError, ProfileDir};

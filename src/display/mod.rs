@@ -1,5 +1,15 @@
-//! Being built.
+//! The X server of a session: Xvfb as a service, and its access control.
+//!
+//! **Invariant:** no display runs without a cookie, and only its session's uid and the daemon can read that cookie.
 
+mod auth;
 pub mod config;
+mod connection;
+mod number;
+mod xvfb;
 
+pub use auth::Cookie;
 pub use config::Config;
+pub use connection::{Connection, Error};
+pub use number::{Reservation, ReserveError};
+pub use xvfb::{Address, Display, Xvfb};

@@ -1,5 +1,12 @@
-//! Being built.
+//! Carrying RFB between a viewer and the server behind us.
 
+pub mod activity;
 pub mod config;
+mod pump;
+pub mod relay;
+pub mod upstream;
+mod x11vnc;
 
+pub use activity::Activity;
 pub use config::{RfbAddress, RfbSource};
+pub use x11vnc::X11vnc;

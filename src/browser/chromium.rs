@@ -1,0 +1,269 @@
+//! Chromium as a service.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use futures_util::future::BoxFuture;
+use tokio::sync::{Mutex, watch};
+
+use super::config::Config;
+use super::devtools::Client;
+use super::port;
+use super::profile_dir::ProfileDir;
+use crate::display::Display;
+use crate::supervise::{Command, Identity, Program, ProgramError, Running};
+
+/// Below this, Chromium's shared memory goes to its TMPDIR instead: pages crash when /dev/shm is full.
+const MIN_SHM_BYTES: u64 = 512 * 1024 * 1024;
+/// Chromium raises its soft limit to about this by itself.
+const MAX_OPEN_FILES: u64 = 8192;
+
+/// Settings that every browser of ours gets. The sandbox stays on; `--enable-automation`, port 0 and the debugging pipe
+/// are left out because pages see them.
+const ARGS: &[&str] = &[
+    "--no-first-run",
+    "--no-default-browser-check",
+    "--password-store=basic",
+    // Filled a disk with 125 GB of downloads at a peer's.
+    "--disable-component-update",
+    "--disable-background-networking",
+    "--disable-breakpad",
+    "--disable-session-crashed-bubble",
+    "--hide-crash-restore-bubble",
+    "--noerrdialogs",
+    "--disable-search-engine-choice-screen",
+    "--disable-features=Translate,MediaRouter,GlobalMediaControls",
+    "--force-device-scale-factor=1",
+    "--window-position=0,0",
+    "--ozone-platform=x11",
+    // Nobody may look for hours, and the automation goes on.
+    "--disable-renderer-backgrounding",
+    "--disable-backgrounding-occluded-windows",
+    "--disable-background-timer-throttling",
+    "--disable-hang-monitor",
+    // A viewer must not learn the host's addresses through WebRTC.
+    "--webrtc-ip-handling-policy=disable_non_proxied_udp",
+    "--force-webrtc-ip-handling-policy",
+];
+
+/// Where a session's browser keeps things.
+#[derive(Debug)]
+pub struct Places {
+    /// The locked profile; also its `HOME`.
+    pub profile: ProfileDir,
+    /// Its `TMPDIR`. Short, since Chromium puts a socket in it.
+    pub tmp: PathBuf,
+}
+
+/// The browser of one session.
+pub struct Chromium {
+    config: Config,
+    identity: Option<Identity>,
+    places: Places,
+    size: (u16, u16),
+    display: Display,
+    port: watch::Sender<Option<u16>>,
+    // One probe runs at a time; the lock only makes that visible to the compiler.
+    client: Mutex<Option<Client>>,
+}
+
+impl Chromium {
+    /// A browser that will fill `display`, which is `size` pixels wide and high.
+    pub fn new(
+        config: Config,
+        identity: Option<Identity>,
+        places: Places,
+        size: (u16, u16),
+        display: Display,
+    ) -> Self {
+        let port = watch::Sender::new(None);
+        Self { config, identity, places, size, display, port, client: Mutex::new(None) }
+    }
+
+    /// The DevTools port of the running browser, as it comes and goes.
+    pub fn devtools_port(&self) -> watch::Receiver<Option<u16>> {
+        self.port.subscribe()
+    }
+
+    fn args(&self, port: u16, shm_bytes: Option<u64>) -> Vec<OsString> {
+        let mut args: Vec<OsString> = ARGS.iter().map(OsString::from).collect();
+        let mut profile = OsString::from("--user-data-dir=");
+        profile.push(self.places.profile.path());
+        args.push(profile);
+        args.push(format!("--remote-debugging-port={port}").into());
+        args.push(format!("--window-size={},{}", self.size.0, self.size.1).into());
+        if shm_bytes.is_none_or(|bytes| bytes < MIN_SHM_BYTES) {
+            args.push("--disable-dev-shm-usage".into());
+        }
+        args.extend(self.config.extra_args.iter().map(OsString::from));
+        args.push(OsString::from(&self.config.start_url));
+        args
+    }
+
+    fn env(&self, display_number: u32) -> BTreeMap<OsString, OsString> {
+        let home = self.places.profile.path();
+        let tmp = &self.places.tmp;
+        let text = |value: &str| OsString::from(value);
+        BTreeMap::from([
+            (text("DISPLAY"), format!(":{display_number}").into()),
+            (text("XAUTHORITY"), self.display.authority.as_os_str().to_owned()),
+            (text("HOME"), home.as_os_str().to_owned()),
+            (text("TMPDIR"), tmp.as_os_str().to_owned()),
+            (text("XDG_RUNTIME_DIR"), tmp.as_os_str().to_owned()),
+            (text("XDG_CONFIG_HOME"), home.join(".config").into_os_string()),
+            (text("XDG_CACHE_HOME"), home.join(".cache").into_os_string()),
+            // An address that leads nowhere, or libdbus would start a daemon that outlives the browser.
+            (text("DBUS_SESSION_BUS_ADDRESS"), text("unix:path=/nonexistent")),
+            (text("PATH"), text("/usr/local/bin:/usr/bin:/bin")),
+            (text("LANG"), text("C.UTF-8")),
+        ])
+    }
+
+    /// Makes sure that the port is served by our own browser: between our choice and Chromium's bind, anybody could have
+    /// taken it.
+    fn check_owner(&self, port: u16) -> Result<(), ProgramError> {
+        let ours = self.identity.map_or_else(|| nix::unistd::geteuid().as_raw(), |identity| identity.uid);
+        match port::listener_uid(port) {
+            Ok(Some(uid)) if uid == ours => Ok(()),
+            Ok(Some(uid)) => Err(ProgramError::new(format!(
+                "DevTools port {port} was taken by uid {uid}, not by our browser"
+            ))),
+            Ok(None) => Err(ProgramError::new(format!("nobody listens on DevTools port {port}"))),
+            Err(error) => Err(ProgramError::caused_by("cannot read /proc/net/tcp", error)),
+        }
+    }
+
+    async fn connect(&self) -> Result<Client, ProgramError> {
+        let port =
+            self.port.borrow().ok_or_else(|| ProgramError::new("the browser has no DevTools port yet"))?;
+        self.check_owner(port)?;
+        Client::connect(port).await.map_err(|error| ProgramError::caused_by("no DevTools connection", error))
+    }
+}
+
+impl Program for Chromium {
+    fn command(&self) -> Result<Command, ProgramError> {
+        let display = self.display.address()?;
+        self.places
+            .profile
+            .remove_leftovers()
+            .map_err(|error| ProgramError::caused_by("cannot prepare the profile", error))?;
+        let port =
+            port::choose_free().map_err(|error| ProgramError::caused_by("no free DevTools port", error))?;
+        self.port.send_replace(Some(port));
+        Ok(Command {
+            program: self.config.program.clone(),
+            args: self.args(port, shm_bytes(Path::new("/dev/shm"))),
+            env: self.env(display.number),
+            cwd: self.places.profile.path().to_owned(),
+            identity: self.identity,
+            max_open_files: MAX_OPEN_FILES,
+            ready_fd: false,
+        })
+    }
+
+    fn probe<'a>(&'a self, _running: &'a Running) -> BoxFuture<'a, Result<(), ProgramError>> {
+        Box::pin(async move {
+            let mut kept = self.client.lock().await;
+            // Taken out while in use: a probe that is dropped half-way must not leave a connection out of step.
+            let mut client = match kept.take() {
+                Some(client) => client,
+                None => self.connect().await?,
+            };
+            client
+                .get_version()
+                .await
+                .map_err(|error| ProgramError::caused_by("no answer to Browser.getVersion", error))?;
+            *kept = Some(client);
+            Ok(())
+        })
+    }
+
+    fn ask_to_stop<'a>(&'a self, _running: &'a Running) -> BoxFuture<'a, Result<bool, ProgramError>> {
+        Box::pin(async move {
+            let kept = self.client.lock().await.take();
+            let mut client = match kept {
+                Some(client) => client,
+                None => self.connect().await?,
+            };
+            client
+                .close_browser()
+                .await
+                .map_err(|error| ProgramError::caused_by("no answer to Browser.close", error))?;
+            Ok(true)
+        })
+    }
+
+    fn clean_up(&self, _ended: &Running) {
+        self.port.send_replace(None);
+        if let Ok(mut client) = self.client.try_lock() {
+            *client = None;
+        }
+        if let Err(error) = self.places.profile.remove_leftovers() {
+            tracing::warn!(error = %crate::errors::chain(&error), "cannot remove what the browser left");
+        }
+    }
+}
+
+/// Size of the file system at `path`, if it can be told.
+fn shm_bytes(path: &Path) -> Option<u64> {
+    let stat = rustix::fs::statvfs(path).ok()?;
+    stat.f_blocks.checked_mul(stat.f_frsize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::display::{self, Cookie, Xvfb};
+
+    fn chromium(dir: &Path) -> Chromium {
+        let xvfb = Xvfb::new(
+            display::Config { xvfb: "/usr/bin/Xvfb".into(), width: 800, height: 600, depth: 24 },
+            &display::Reservation::take().unwrap(),
+            None,
+            "/".into(),
+            "/run/a".into(),
+            Cookie::generate().unwrap(),
+        );
+        let config = Config {
+            program: "/usr/bin/chromium".into(),
+            start_url: "https://example.org/".into(),
+            extra_args: vec!["--lang=de".into()],
+        };
+        let places = Places { profile: ProfileDir::lock(dir, "p", None).unwrap(), tmp: "/run/t".into() };
+        Chromium::new(config, None, places, (800, 600), xvfb.display())
+    }
+
+    #[test]
+    fn the_sandbox_stays_on_and_debugging_stays_on_loopback_unseen_by_pages() {
+        let dir = tempfile::tempdir().unwrap();
+        let args = chromium(dir.path()).args(4711, Some(u64::MAX));
+        for arg in &args {
+            let text = arg.to_string_lossy();
+            for banned in ["sandbox", "remote-allow-origins", "remote-debugging-address", "enable-automation"]
+            {
+                assert!(!text.contains(banned), "{text}");
+            }
+        }
+        assert!(args.contains(&"--remote-debugging-port=4711".into()));
+        assert_eq!(args.last().unwrap(), "https://example.org/");
+        assert!(!args.contains(&"--disable-dev-shm-usage".into()));
+    }
+
+    #[test]
+    fn small_or_missing_shared_memory_is_avoided() {
+        let dir = tempfile::tempdir().unwrap();
+        let chromium = chromium(dir.path());
+        for bytes in [None, Some(64 << 20)] {
+            assert!(chromium.args(1, bytes).contains(&"--disable-dev-shm-usage".into()), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn it_does_not_start_before_its_display() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = chromium(dir.path()).command().unwrap_err();
+        assert_eq!(error.to_string(), "the display is not up");
+    }
+}

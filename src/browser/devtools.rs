@@ -1,0 +1,165 @@
+//! A DevTools client that can ask a browser for its version and ask it to close.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use bytes::Bytes;
+use futures_util::{SinkExt as _, StreamExt as _};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::Request;
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{self, Message};
+
+/// `/json/version` is a few hundred bytes.
+const MAX_VERSION_BYTES: usize = 64 * 1024;
+/// Answers to `Browser.getVersion` are a few hundred bytes; no domain is enabled, so no events come.
+const MAX_MESSAGE_BYTES: usize = 64 * 1024;
+
+/// Why the browser did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The port cannot be reached, or the connection broke.
+    #[error("cannot talk to the DevTools port")]
+    Io(#[from] std::io::Error),
+    /// The HTTP side failed.
+    #[error("no answer to GET /json/version")]
+    Http(#[from] hyper::Error),
+    /// `/json/version` was not what it should be.
+    #[error("/json/version: {0}")]
+    Version(String),
+    /// The WebSocket side failed.
+    #[error("the DevTools WebSocket failed")]
+    WebSocket(#[from] Box<tungstenite::Error>),
+    /// The browser hung up.
+    #[error("the browser closed the DevTools connection")]
+    Closed,
+    /// The command was answered with an error.
+    #[error("the browser answered {method} with {message:?}")]
+    Command {
+        /// What was asked.
+        method: &'static str,
+        /// What it said.
+        message: String,
+    },
+}
+
+#[derive(Deserialize)]
+struct Version {
+    #[serde(rename = "webSocketDebuggerUrl")]
+    web_socket_debugger_url: String,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    id: Option<u64>,
+    error: Option<AnswerError>,
+}
+
+#[derive(Deserialize)]
+struct AnswerError {
+    message: String,
+}
+
+/// A connection to the browser target.
+pub struct Client {
+    socket: WebSocketStream<TcpStream>,
+    last_id: u64,
+}
+
+impl Client {
+    /// Connects to the browser behind `port` on loopback. No `Origin` is sent: Chromium refuses those it does not know.
+    ///
+    /// # Errors
+    /// When nobody listens there, or it is no browser.
+    pub async fn connect(port: u16) -> Result<Self, Error> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let path = browser_path(address).await?;
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let mut config = WebSocketConfig::default();
+        config.read_buffer_size = 4096;
+        config.write_buffer_size = 0;
+        config.max_write_buffer_size = MAX_MESSAGE_BYTES;
+        config.max_message_size = Some(MAX_MESSAGE_BYTES);
+        config.max_frame_size = Some(MAX_MESSAGE_BYTES);
+        let url = format!("ws://{address}{path}");
+        let (socket, _response) =
+            tokio_tungstenite::client_async_with_config(url, stream, Some(config)).await.map_err(Box::new)?;
+        Ok(Self { socket, last_id: 0 })
+    }
+
+    /// One round trip through the browser's main thread. Not cancel safe: after a timeout, connect anew.
+    ///
+    /// # Errors
+    /// When the connection broke or the command was refused.
+    pub async fn get_version(&mut self) -> Result<(), Error> {
+        self.command("Browser.getVersion").await
+    }
+
+    /// Asks the browser to save everything and end.
+    ///
+    /// # Errors
+    /// When the connection broke before the answer.
+    pub async fn close_browser(&mut self) -> Result<(), Error> {
+        match self.command("Browser.close").await {
+            // It may be gone before the answer is out.
+            Err(Error::Closed | Error::WebSocket(_)) => Ok(()),
+            result => result,
+        }
+    }
+
+    async fn command(&mut self, method: &'static str) -> Result<(), Error> {
+        self.last_id += 1;
+        let text = format!(r#"{{"id":{},"method":"{method}"}}"#, self.last_id);
+        self.socket.send(Message::text(text)).await.map_err(Box::new)?;
+        while let Some(message) = self.socket.next().await {
+            let Message::Text(text) = message.map_err(Box::new)? else { continue };
+            let answer: Answer =
+                serde_json::from_str(&text).map_err(|error| Error::Version(error.to_string()))?;
+            if answer.id == Some(self.last_id) {
+                return match answer.error {
+                    None => Ok(()),
+                    Some(AnswerError { message }) => Err(Error::Command { method, message }),
+                };
+            }
+        }
+        Err(Error::Closed)
+    }
+}
+
+/// The path of the browser target, which is new with every start of the browser.
+async fn browser_path(address: SocketAddr) -> Result<String, Error> {
+    let stream = TcpStream::connect(address).await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let request = Request::get("/json/version")
+        .header("Host", address.to_string())
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| Error::Version(error.to_string()))?;
+    let exchange = async {
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), MAX_VERSION_BYTES)
+            .collect()
+            .await
+            .map_err(|error| Error::Version(error.to_string()))?;
+        if !status.is_success() {
+            return Err(Error::Version(format!("status {status}")));
+        }
+        Ok(body.to_bytes())
+    };
+    // The connection has to be driven for the exchange to go on; it ends with it.
+    let body = tokio::select! {
+        body = exchange => body?,
+        result = connection => { result?; return Err(Error::Closed) }
+    };
+    let version: Version =
+        serde_json::from_slice(&body).map_err(|error| Error::Version(error.to_string()))?;
+    version
+        .web_socket_debugger_url
+        .split_once("://")
+        .and_then(|(_scheme, rest)| rest.find('/').map(|slash| rest[slash..].to_owned()))
+        .ok_or_else(|| Error::Version("webSocketDebuggerUrl has no path".to_owned()))
+}

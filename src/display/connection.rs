@@ -1,0 +1,82 @@
+//! A connection to an X server that asks one question: do you answer?
+
+use std::path::Path;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use x11rb_protocol::connect::Connect;
+use x11rb_protocol::errors::ConnectError;
+use x11rb_protocol::protocol::xproto::GetInputFocusRequest;
+
+use super::auth::{Cookie, PROTOCOL};
+
+/// Every reply, event and error begins with a packet of this size (X protocol, "Encoding").
+const PACKET_BYTES: usize = 32;
+/// First byte of a reply.
+const REPLY: u8 = 1;
+/// First byte of an error.
+const ERROR: u8 = 0;
+
+/// Why the X server did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The socket cannot be reached, or broke.
+    #[error("cannot talk to the X server")]
+    Io(#[from] std::io::Error),
+    /// The server refused us, or said something that is no X11.
+    #[error("the X server refused the connection")]
+    Refused(#[from] ConnectError),
+    /// The answer to a harmless request was an error.
+    #[error("the X server answered with error code {0}")]
+    Protocol(u8),
+}
+
+/// An open connection. It has no windows and selects no events.
+pub struct Connection {
+    stream: UnixStream,
+}
+
+impl Connection {
+    /// Connects with the display's cookie.
+    ///
+    /// # Errors
+    /// When the socket is not there or the server refuses.
+    pub async fn open(socket: &Path, cookie: &Cookie) -> Result<Self, Error> {
+        let mut stream = UnixStream::connect(socket).await?;
+        let (mut connect, setup) =
+            Connect::with_authorization(PROTOCOL.as_bytes().to_vec(), cookie.expose().to_vec());
+        stream.write_all(&setup).await?;
+        loop {
+            let read = stream.read(connect.buffer()).await?;
+            if read == 0 {
+                return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
+            }
+            if connect.advance(read) {
+                break;
+            }
+        }
+        connect.into_setup()?;
+        Ok(Self { stream })
+    }
+
+    /// One round trip (`GetInputFocus`, as Xlib's `XSync` does). Not cancel safe: after a timeout, open anew.
+    ///
+    /// # Errors
+    /// When the connection broke or the server answered with an error.
+    pub async fn round_trip(&mut self) -> Result<(), Error> {
+        let (request, _no_fds) = GetInputFocusRequest.serialize();
+        for part in &request {
+            self.stream.write_all(part).await?;
+        }
+        let mut packet = [0; PACKET_BYTES];
+        loop {
+            self.stream.read_exact(&mut packet).await?;
+            match packet[0] {
+                REPLY => return Ok(()),
+                ERROR => return Err(Error::Protocol(packet[1])),
+                // MappingNotify and its kin are sent to every client, asked for or not.
+                _event => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Xvfb as a service.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::{Mutex, watch};
+
+use super::auth::Cookie;
+use super::config::Config;
+use super::connection::Connection;
+use super::number::Reservation;
+use crate::supervise::spec::READY_FD;
+use crate::supervise::{Command, Identity, Program, ProgramError, Running};
+
+/// Xvfb holds a socket a client, and little else.
+const MAX_OPEN_FILES: u64 = 4096;
+
+/// A display that answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    /// The number in `:N`.
+    pub number: u32,
+    /// Its socket.
+    pub socket: PathBuf,
+}
+
+/// Where a session's X server is, as it comes and goes. Cheap to clone.
+#[derive(Clone)]
+pub struct Display {
+    address: watch::Receiver<Option<Address>>,
+    /// The file that clients present as `XAUTHORITY`.
+    pub authority: Arc<Path>,
+}
+
+impl Display {
+    /// The running X server's address.
+    ///
+    /// # Errors
+    /// When none is up.
+    pub fn address(&self) -> Result<Address, ProgramError> {
+        self.address.borrow().clone().ok_or_else(|| ProgramError::new("the display is not up"))
+    }
+}
+
+/// The X server of one session.
+pub struct Xvfb {
+    config: Config,
+    identity: Option<Identity>,
+    home: PathBuf,
+    authority: Arc<Path>,
+    cookie: Cookie,
+    number: u32,
+    socket: PathBuf,
+    address: watch::Sender<Option<Address>>,
+    // One probe runs at a time; the lock only makes that visible to the compiler.
+    connection: Mutex<Option<Connection>>,
+}
+
+impl Xvfb {
+    /// An X server that will run as `identity` with the cookie that stands in `authority`, always under the number of
+    /// `reservation`, which has to outlive it.
+    pub fn new(
+        config: Config,
+        reservation: &Reservation,
+        identity: Option<Identity>,
+        home: PathBuf,
+        authority: PathBuf,
+        cookie: Cookie,
+    ) -> Self {
+        let authority = Arc::from(authority);
+        Self {
+            config,
+            identity,
+            home,
+            authority,
+            cookie,
+            number: reservation.number(),
+            socket: reservation.socket(),
+            address: watch::Sender::new(None),
+            connection: Mutex::new(None),
+        }
+    }
+
+    /// Where it can be found, for those who draw on it or watch it.
+    pub fn display(&self) -> Display {
+        Display { address: self.address.subscribe(), authority: Arc::clone(&self.authority) }
+    }
+
+    fn args(&self) -> Vec<OsString> {
+        let Config { width, height, depth, .. } = self.config;
+        let mut args: Vec<OsString> = vec![format!(":{}", self.number).into()];
+        args.extend(["-displayfd", READY_FD, "-screen", "0"].into_iter().map(OsString::from));
+        args.push(format!("{width}x{height}x{depth}").into());
+        args.push("-auth".into());
+        args.push(self.authority.as_os_str().to_owned());
+        // -auth alone turns access control on; without -nolisten local the abstract socket would be open to other
+        // mount namespaces; without -noreset the screen is lost when the last client leaves. RECORD stays on: without it
+        // x11vnc takes XTEST to be missing too, and discards all input.
+        args.extend(
+            ["-nolisten", "tcp", "-nolisten", "local", "-noreset", "-dpi", "96"]
+                .into_iter()
+                .map(OsString::from),
+        );
+        args
+    }
+}
+
+impl Program for Xvfb {
+    fn command(&self) -> Result<Command, ProgramError> {
+        self.address.send_replace(None);
+        if let Some(sockets) = self.socket.parent() {
+            make_socket_dir(sockets).map_err(|error| {
+                ProgramError::caused_by(format!("cannot make {}", sockets.display()), error)
+            })?;
+        }
+        let env = BTreeMap::from([
+            ("HOME".into(), self.home.clone().into_os_string()),
+            ("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into()),
+            ("LANG".into(), "C.UTF-8".into()),
+        ]);
+        Ok(Command {
+            program: self.config.xvfb.clone(),
+            args: self.args(),
+            env,
+            cwd: self.home.clone(),
+            identity: self.identity,
+            max_open_files: MAX_OPEN_FILES,
+            ready_fd: true,
+        })
+    }
+
+    fn ready_line(&self, line: &str) -> Result<(), ProgramError> {
+        let number: u32 = line
+            .trim()
+            .parse()
+            .map_err(|error| ProgramError::caused_by("Xvfb wrote no display number on -displayfd", error))?;
+        if number != self.number {
+            return Err(ProgramError::new(format!(
+                "Xvfb took display :{number} in place of :{}",
+                self.number
+            )));
+        }
+        self.address.send_replace(Some(Address { number, socket: self.socket.clone() }));
+        Ok(())
+    }
+
+    fn probe<'a>(&'a self, _running: &'a Running) -> BoxFuture<'a, Result<(), ProgramError>> {
+        Box::pin(async move {
+            let address = self.display().address()?;
+            let mut kept = self.connection.lock().await;
+            // Taken out while in use: a probe that is dropped half-way must not leave a connection out of step.
+            let mut connection = match kept.take() {
+                Some(connection) => connection,
+                None => Connection::open(&address.socket, &self.cookie)
+                    .await
+                    .map_err(|error| ProgramError::caused_by("no connection to the X server", error))?,
+            };
+            connection
+                .round_trip()
+                .await
+                .map_err(|error| ProgramError::caused_by("no round trip to the X server", error))?;
+            *kept = Some(connection);
+            Ok(())
+        })
+    }
+
+    fn clean_up(&self, _ended: &Running) {
+        if let Ok(mut connection) = self.connection.try_lock() {
+            *connection = None;
+        }
+        self.address.send_replace(None);
+        // A killed server leaves it; the number is reserved, so it is ours.
+        match std::fs::remove_file(&self.socket) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!(path = %self.socket.display(), %error, "cannot remove the X socket"),
+        }
+    }
+}
+
+/// Makes the socket directory as Xorg would at boot: sticky, owned by whoever comes first, which should be root.
+fn make_socket_dir(path: &Path) -> std::io::Result<()> {
+    match std::fs::DirBuilder::new().mode(0o1777).create(path) {
+        // The mode given to mkdir is cut by the umask.
+        Ok(()) => std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o1777)),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn xvfb() -> (Reservation, Xvfb) {
+        let reservation = Reservation::take().unwrap();
+        let xvfb = Xvfb::new(
+            Config { xvfb: "/usr/bin/Xvfb".into(), width: 800, height: 600, depth: 24 },
+            &reservation,
+            None,
+            "/".into(),
+            "/run/a".into(),
+            Cookie::generate().unwrap(),
+        );
+        (reservation, xvfb)
+    }
+
+    #[test]
+    fn the_server_is_never_open_to_everybody() {
+        let (reservation, xvfb) = xvfb();
+        let args = xvfb.args();
+        let text: Vec<_> = args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
+        let line = text.join(" ");
+        assert!(line.starts_with(&format!(":{} ", reservation.number())), "{line}");
+        assert!(line.contains("-auth /run/a"), "{line}");
+        assert!(line.contains("-nolisten tcp -nolisten local"), "{line}");
+        assert!(line.contains("-screen 0 800x600x24"), "{line}");
+        assert!(!text.iter().any(|arg| arg == "-ac"), "{line}");
+    }
+
+    #[test]
+    fn the_display_is_known_from_the_ready_line_until_the_end() {
+        let (reservation, xvfb) = xvfb();
+        let display = xvfb.display();
+        assert!(display.address().is_err());
+        assert!(xvfb.ready_line("no number").is_err());
+        assert!(xvfb.ready_line("0\n").is_err(), "another display than the one reserved");
+        let number = reservation.number();
+        xvfb.ready_line(&format!("{number}\n")).unwrap();
+        assert_eq!(display.address().unwrap(), Address { number, socket: reservation.socket() });
+        xvfb.clean_up(&Running { pid: 1, attempt: 0 });
+        assert!(display.address().is_err());
+    }
+}

@@ -1,0 +1,51 @@
+//! When somebody last acted.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// The time of the last key, pointer or clipboard message that was sent on. Shared between a relay and whoever ends
+/// idle sessions; what a spectator sends does not count.
+#[derive(Debug)]
+pub struct Activity {
+    start: Instant,
+    last_ms: AtomicU64,
+}
+
+impl Activity {
+    /// Counts as active at `now`.
+    pub fn new(now: Instant) -> Self {
+        Self { start: now, last_ms: AtomicU64::new(0) }
+    }
+
+    /// Somebody acted at `now`.
+    pub fn touch(&self, now: Instant) {
+        self.last_ms.fetch_max(self.since_start_ms(now), Ordering::Relaxed);
+    }
+
+    /// For how long nobody has acted, to a millisecond.
+    pub fn idle_for(&self, now: Instant) -> Duration {
+        let last = self.last_ms.load(Ordering::Relaxed);
+        Duration::from_millis(self.since_start_ms(now).saturating_sub(last))
+    }
+
+    fn since_start_ms(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.start).as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn idleness_counts_from_the_latest_touch_in_whatever_order_they_come() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let activity = Activity::new(start);
+        assert_eq!(activity.idle_for(at(3)), Duration::from_secs(3));
+        activity.touch(at(5));
+        activity.touch(at(4));
+        assert_eq!(activity.idle_for(at(7)), Duration::from_secs(2));
+        assert_eq!(activity.idle_for(at(1)), Duration::ZERO);
+    }
+}
