@@ -17,8 +17,8 @@ pub struct Config {
     pub display: display::Config,
     /// Where the picture comes from.
     pub rfb: RfbSource,
-    /// The browser.
-    pub browser: browser::Config,
+    /// The browser; none where only an external RFB server is to be shown.
+    pub browser: Option<browser::Config>,
 }
 
 /// What the host gives to sessions.

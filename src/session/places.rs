@@ -1,0 +1,142 @@
+//! The directories of a session.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+
+use super::config::HostConfig;
+use crate::ids::SessionId;
+use crate::supervise::Identity;
+
+/// Directories of the daemon: a session may pass through, not list.
+const PASSAGE: u32 = 0o711;
+const PASSAGE_BITS: u32 = 0o011;
+/// Directories of a session.
+const PRIVATE: u32 = 0o700;
+
+/// A directory could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {what} {path}")]
+pub struct Error {
+    what: &'static str,
+    path: PathBuf,
+    #[source]
+    source: std::io::Error,
+}
+
+/// Where one session keeps what does not outlive it. Removed when dropped.
+#[derive(Debug)]
+pub(super) struct RuntimeDir {
+    pub(super) path: PathBuf,
+}
+
+impl RuntimeDir {
+    /// A fresh, empty directory for the session in `slot`, whatever an earlier run left there.
+    pub(super) fn create(host: &HostConfig, slot: u32, owner: Option<Identity>) -> Result<Self, Error> {
+        make(&host.runtime_dir, PASSAGE)?;
+        // Short on purpose: sockets below it must stay under 108 bytes, and a session id may have 64 alone.
+        let path = host.runtime_dir.join(format!("s{slot}"));
+        remove(&path)?;
+        make_fresh(&path, owner)?;
+        make_fresh(&path.join("tmp"), owner)?;
+        Ok(Self { path })
+    }
+
+    pub(super) fn authority(&self) -> PathBuf {
+        self.path.join("xauthority")
+    }
+
+    pub(super) fn rfb_socket(&self) -> PathBuf {
+        self.path.join("rfb.sock")
+    }
+
+    pub(super) fn tmp(&self) -> PathBuf {
+        self.path.join("tmp")
+    }
+}
+
+impl Drop for RuntimeDir {
+    fn drop(&mut self) {
+        if let Err(error) = remove(&self.path) {
+            tracing::warn!(error = %crate::errors::chain(&error), "a session's directory stays behind");
+        }
+    }
+}
+
+/// The directory in which profiles lie, made where it is missing.
+pub(super) fn profiles(host: &HostConfig) -> Result<PathBuf, Error> {
+    make(&host.state_dir, PASSAGE)?;
+    let path = host.state_dir.join("profiles");
+    make(&path, PASSAGE)?;
+    Ok(path)
+}
+
+/// The name of a session's profile directory.
+pub(super) fn profile_name(id: &SessionId) -> &str {
+    id.as_str()
+}
+
+fn make(path: &Path, mode: u32) -> Result<(), Error> {
+    let error = |what| move |source| Error { what, path: path.to_owned(), source };
+    match DirBuilder::new().mode(mode).create(path) {
+        // The umask may have taken the passage away.
+        Ok(()) => {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(error("open"))
+        }
+        // systemd may have made it, for the daemon alone.
+        Err(found) if found.kind() == std::io::ErrorKind::AlreadyExists => {
+            open_passage(path).map_err(error("open"))
+        }
+        Err(source) => Err(error("make")(source)),
+    }
+}
+
+fn open_passage(path: &Path) -> std::io::Result<()> {
+    let permissions = std::fs::metadata(path)?.permissions();
+    let mode = permissions.mode() & 0o7777;
+    if mode & PASSAGE_BITS == PASSAGE_BITS {
+        return Ok(());
+    }
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode | PASSAGE_BITS))
+}
+
+fn make_fresh(path: &Path, owner: Option<Identity>) -> Result<(), Error> {
+    let error = |what| move |source| Error { what, path: path.to_owned(), source };
+    DirBuilder::new().mode(PRIVATE).create(path).map_err(error("make"))?;
+    if let Some(owner) = owner {
+        chown(path, Some(owner.uid), Some(owner.gid)).map_err(error("give away"))?;
+    }
+    Ok(())
+}
+
+fn remove(path: &Path) -> Result<(), Error> {
+    match std::fs::remove_dir_all(path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error { what: "remove", path: path.to_owned(), source })
+        }
+        _gone => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_run_starts_with_an_empty_private_directory_and_takes_it_along() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = HostConfig {
+            state_dir: dir.path().join("state"),
+            runtime_dir: dir.path().join("run"),
+            first_uid: 20000,
+            uid_count: 1,
+        };
+        std::fs::create_dir_all(host.runtime_dir.join("s0/tmp/left")).unwrap();
+        let runtime = RuntimeDir::create(&host, 0, None).unwrap();
+        assert_eq!(std::fs::read_dir(runtime.tmp()).unwrap().count(), 0);
+        assert_eq!(std::fs::metadata(runtime.tmp()).unwrap().permissions().mode() & 0o777, 0o700);
+        let path = runtime.path.clone();
+        drop(runtime);
+        assert!(!path.exists());
+    }
+}

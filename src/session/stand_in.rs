@@ -1,0 +1,120 @@
+//! For tests of those who serve sessions: a session without processes, whose display is a plain TCP server.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::status::{SessionState, SessionStatus};
+use super::viewer::{Backend, Counts, Facts, Inner, Session, Sessions, ViewerEnd};
+use crate::rfb::Access;
+use crate::vnc::Activity;
+
+/// A chunk of the display's stream.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// Carries bytes both ways and understands none of them.
+#[derive(Clone)]
+pub(crate) struct Splice {
+    /// The display.
+    pub(crate) upstream: SocketAddr,
+    /// Ends all viewers with what is put there.
+    pub(crate) end: watch::Receiver<Option<ViewerEnd>>,
+}
+
+/// These sessions and no others.
+pub(crate) fn sessions(sessions: impl IntoIterator<Item = Session>) -> Sessions {
+    let by_id = sessions.into_iter().map(|session| (session.id().clone(), session)).collect();
+    Sessions { directory: watch::Sender::new(by_id).subscribe() }
+}
+
+/// A session that is ready, or (without a display) still starting.
+pub(crate) fn session(
+    id: &str,
+    user: Option<&str>,
+    splice: Option<Splice>,
+    end: &watch::Receiver<Option<ViewerEnd>>,
+) -> Session {
+    let state = if splice.is_some() { SessionState::Ready } else { SessionState::Starting };
+    let components = if splice.is_some() { vec![] } else { vec![super::external::unknown()] };
+    let status = watch::Sender::new(SessionStatus { state, components });
+    let nowhere = SocketAddr::from(([127, 0, 0, 1], 9));
+    let splice = splice.unwrap_or(Splice { upstream: nowhere, end: end.clone() });
+    Session {
+        inner: Arc::new(Inner {
+            id: id.parse().unwrap(),
+            user: user.map(|user| user.parse().unwrap()),
+            backend: Backend::Splice(splice),
+            status: status.subscribe(),
+            facts: Facts::default(),
+            counts: Counts::default(),
+        }),
+    }
+}
+
+impl Splice {
+    pub(super) async fn serve<Tx, Rx, E>(
+        &self,
+        access: Access,
+        tx: &mut Tx,
+        rx: &mut Rx,
+        send_deadline: Duration,
+        activity: &Activity,
+    ) -> ViewerEnd
+    where
+        Tx: Sink<Bytes, Error = E> + Unpin + Send,
+        Rx: Stream<Item = Result<Bytes, E>> + Unpin + Send,
+        E: std::error::Error + Send,
+    {
+        let Ok(mut upstream) = TcpStream::connect(self.upstream).await else {
+            return ViewerEnd::DisplayLost;
+        };
+        let (mut from, mut to) = upstream.split();
+        let up = async {
+            loop {
+                match rx.next().await {
+                    Some(Ok(bytes)) => {
+                        activity.touch(Instant::now());
+                        if bytes.as_ref() == b"misbehave" {
+                            return ViewerEnd::Misbehaved("asked for it".into());
+                        }
+                        if access == Access::Full && to.write_all(&bytes).await.is_err() {
+                            return ViewerEnd::DisplayLost;
+                        }
+                    }
+                    Some(Err(error)) => return ViewerEnd::Misbehaved(error.to_string()),
+                    None => return ViewerEnd::Left,
+                }
+            }
+        };
+        let down = async {
+            loop {
+                let mut chunk = BytesMut::with_capacity(CHUNK_BYTES);
+                match from.read_buf(&mut chunk).await {
+                    Ok(read) if read > 0 => {}
+                    _ => return ViewerEnd::DisplayRestarting,
+                }
+                match timeout(send_deadline, tx.send(chunk.freeze())).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) => return ViewerEnd::Left,
+                    Err(_) => return ViewerEnd::TooSlow,
+                }
+            }
+        };
+        let mut end = self.end.clone();
+        let ended = async {
+            let end = end.wait_for(Option::is_some).await.ok().and_then(|end| end.clone());
+            match end {
+                Some(end) => end,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! { end = up => end, end = down => end, end = ended => end }
+    }
+}

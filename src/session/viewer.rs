@@ -1,0 +1,290 @@
+//! A session as the gateway sees it: somebody to ask for a viewer's place.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{Sink, Stream, StreamExt as _};
+use serde::Serialize;
+use tokio::sync::watch;
+
+use super::status::{SessionState, SessionStatus};
+use crate::ids::{SessionId, UserId};
+use crate::rfb::Access;
+use crate::vnc::relay::{self, RelayEnd, RelayOptions};
+use crate::vnc::{Activity, RfbAddress};
+
+/// When to ask again after "not ready": a display is back in a second or two.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// For the viewer's side of the RFB handshake.
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+/// For connecting to the RFB server, its side of the handshake, and for each write to it.
+const UPSTREAM_DEADLINE: Duration = Duration::from_secs(5);
+
+/// The sessions of this host. Cheap to clone; always current.
+#[derive(Clone)]
+pub struct Sessions {
+    pub(super) directory: watch::Receiver<HashMap<SessionId, Session>>,
+}
+
+impl fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.directory.borrow().keys()).finish()
+    }
+}
+
+impl Sessions {
+    /// The session of that name.
+    pub fn get(&self, id: &SessionId) -> Option<Session> {
+        self.directory.borrow().get(id).cloned()
+    }
+
+    /// Waits until there is one of that name. Pending for ever once the manager is gone.
+    pub async fn wait_for(&self, id: &SessionId) -> Session {
+        let mut directory = self.directory.clone();
+        loop {
+            let found = directory.borrow_and_update().get(id).cloned();
+            match found {
+                Some(session) => return session,
+                None if directory.changed().await.is_err() => std::future::pending::<()>().await,
+                None => {}
+            }
+        }
+    }
+
+    /// All of them, in no order.
+    pub fn all(&self) -> Vec<Session> {
+        self.directory.borrow().values().cloned().collect()
+    }
+}
+
+/// One session. Cheap to clone.
+#[derive(Clone)]
+pub struct Session {
+    pub(super) inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub(super) id: SessionId,
+    pub(super) user: Option<UserId>,
+    pub(super) backend: Backend,
+    pub(super) status: watch::Receiver<SessionStatus>,
+    pub(super) facts: Facts,
+    pub(super) counts: Counts,
+}
+
+/// What a viewer is shown.
+pub(super) enum Backend {
+    /// The picture of an RFB server.
+    Relay(RfbAddress),
+    /// The bytes of a test's own server.
+    #[cfg(test)]
+    Splice(super::stand_in::Splice),
+}
+
+/// Viewers being served, counted where they come and go.
+#[derive(Default)]
+pub(super) struct Counts {
+    spectators: AtomicUsize,
+    controllers: AtomicUsize,
+}
+
+/// How many are looking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Viewers {
+    /// Those who only look.
+    pub spectators: usize,
+    /// Those who may act as well.
+    pub controllers: usize,
+}
+
+impl Counts {
+    fn of(&self, access: Access) -> &AtomicUsize {
+        match access {
+            Access::ViewOnly => &self.spectators,
+            Access::Full => &self.controllers,
+        }
+    }
+}
+
+/// One viewer in the count, for as long as it lives.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Where a session's X display and DevTools port are, for the host's own users.
+#[derive(Clone, Default)]
+pub struct Facts {
+    /// The X display, where the session has one of ours.
+    pub display: Option<crate::display::Display>,
+    /// The DevTools port on loopback, while a browser is up.
+    pub devtools_port: Option<watch::Receiver<Option<u16>>>,
+}
+
+/// The session cannot be viewed now.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct NotReady {
+    /// When to ask again.
+    pub retry_after: Duration,
+    /// Why, in words for a person.
+    pub reason: &'static str,
+}
+
+impl Session {
+    /// Its id.
+    pub fn id(&self) -> &SessionId {
+        &self.inner.id
+    }
+
+    /// Whose it is, where that was said.
+    pub fn user(&self) -> Option<&UserId> {
+        self.inner.user.as_ref()
+    }
+
+    /// How it is.
+    pub fn status(&self) -> SessionStatus {
+        self.inner.status.borrow().clone()
+    }
+
+    /// Its status as it changes.
+    pub fn watch(&self) -> watch::Receiver<SessionStatus> {
+        self.inner.status.clone()
+    }
+
+    /// Who is looking at the moment.
+    pub fn viewers(&self) -> Viewers {
+        let counts = &self.inner.counts;
+        Viewers {
+            spectators: counts.spectators.load(Ordering::Relaxed),
+            controllers: counts.controllers.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Its display and DevTools port.
+    pub fn facts(&self) -> &Facts {
+        &self.inner.facts
+    }
+
+    /// A place for one viewer. Nothing has been connected yet.
+    ///
+    /// # Errors
+    /// When there is no picture to show at the moment.
+    pub fn viewer(&self, access: Access) -> Result<ViewerTicket, NotReady> {
+        let status = self.inner.status.borrow();
+        if status.has_picture() {
+            return Ok(ViewerTicket { session: self.clone(), access });
+        }
+        let reason = match status.state {
+            SessionState::Starting => "the session is starting",
+            SessionState::Draining | SessionState::Stopped => "the session is ending",
+            SessionState::Ready | SessionState::Degraded => "the display is being restarted",
+        };
+        Err(NotReady { retry_after: RETRY_AFTER, reason })
+    }
+}
+
+/// The right to serve one viewer once.
+pub struct ViewerTicket {
+    session: Session,
+    access: Access,
+}
+
+/// Why a viewer is no longer served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ViewerEnd {
+    /// It went away.
+    Left,
+    /// It broke the protocol; how, in words for the log.
+    Misbehaved(String),
+    /// It did not take its picture in time.
+    TooSlow,
+    /// The display went away and is coming back: reconnect.
+    DisplayRestarting,
+    /// The display cannot be served; reconnecting will not help soon.
+    DisplayLost,
+    /// The session is over.
+    SessionEnded,
+}
+
+impl ViewerTicket {
+    /// Serves RFB to a viewer whose bytes come from `rx` and go to `tx`, until one side ends. Keys and buttons that the
+    /// viewer holds are released before this returns. To end it from outside, end `rx`: a dropped future releases nothing.
+    pub async fn serve<Tx, Rx, E>(
+        self,
+        tx: &mut Tx,
+        rx: &mut Rx,
+        send_deadline: Duration,
+        activity: &Activity,
+    ) -> ViewerEnd
+    where
+        Tx: Sink<Bytes, Error = E> + Unpin + Send,
+        Rx: Stream<Item = Result<Bytes, E>> + Unpin + Send,
+        E: std::error::Error + Send,
+    {
+        let inner = &self.session.inner;
+        let _counted = Counted::new(inner.counts.of(self.access));
+        let options = RelayOptions {
+            access: self.access,
+            desktop_name: format!("valetd {}", inner.id),
+            handshake_deadline: HANDSHAKE_DEADLINE,
+            send_deadline,
+            upstream_deadline: UPSTREAM_DEADLINE,
+        };
+        let rfb = match &inner.backend {
+            Backend::Relay(address) => address,
+            #[cfg(test)]
+            Backend::Splice(splice) => {
+                return splice.serve(self.access, tx, rx, send_deadline, activity).await;
+            }
+        };
+        let mut status = inner.status.clone();
+        let over = Box::pin(async move {
+            // The sender lives as long as the session; its end is the session's.
+            let _over_or_gone = status
+                .wait_for(|status| matches!(status.state, SessionState::Draining | SessionState::Stopped))
+                .await;
+        });
+        // A relay whose viewer's stream ends releases what the viewer held; one that is dropped does not.
+        let mut rx = rx.take_until(over);
+        let end = relay::run(tx, &mut rx, rfb, &options, activity).await;
+        if rx.take_result().is_some() {
+            return ViewerEnd::SessionEnded;
+        }
+        self.judge(end)
+    }
+
+    fn judge(&self, end: RelayEnd) -> ViewerEnd {
+        let lost = |error: &dyn std::error::Error, what| {
+            tracing::warn!(session = %self.session.id(), error = %crate::errors::chain(error), "{what}");
+        };
+        match end {
+            RelayEnd::ViewerLeft => ViewerEnd::Left,
+            RelayEnd::ViewerMisbehaved(how) => ViewerEnd::Misbehaved(crate::errors::chain(&how)),
+            RelayEnd::ViewerTooSlow => ViewerEnd::TooSlow,
+            RelayEnd::UpstreamEnded => ViewerEnd::DisplayRestarting,
+            RelayEnd::UpstreamUnreachable(error) => {
+                lost(&error, "no connection to the RFB server");
+                ViewerEnd::DisplayRestarting
+            }
+            RelayEnd::UpstreamProtocol(error) => {
+                lost(&error, "the RFB server cannot be served to viewers");
+                ViewerEnd::DisplayLost
+            }
+        }
+    }
+}
