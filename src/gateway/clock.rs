@@ -1,0 +1,56 @@
+//! Waiting for a time of day. Sleeping alone would miss it when somebody sets the clock.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio_util::sync::CancellationToken;
+
+/// How often the two clocks are compared; one timer for all viewers.
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// A difference below this is drift, not a step.
+const STEP: Duration = Duration::from_millis(250);
+
+/// Seconds since 1970; 0 on a clock before that.
+pub(super) fn unix_now() -> u64 {
+    since_epoch().as_secs()
+}
+
+fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Tells sleepers that the clock was set.
+pub(super) async fn watch_steps(steps: watch::Sender<u64>, stop: CancellationToken) {
+    let mut ticks = interval(CHECK_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut wall, mut mono) = (since_epoch(), Instant::now());
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        let expected = wall + mono.elapsed();
+        (wall, mono) = (since_epoch(), Instant::now());
+        if wall.abs_diff(expected) > STEP {
+            tracing::warn!("the system's clock was set");
+            steps.send_modify(|count| *count += 1);
+        }
+    }
+}
+
+/// Ends when the wall clock reaches `unix` seconds, however it gets there.
+pub(super) async fn reached(unix: u64, steps: &mut watch::Receiver<u64>) {
+    loop {
+        let left = Duration::from_secs(unix).saturating_sub(since_epoch());
+        if left.is_zero() {
+            return;
+        }
+        tokio::select! {
+            () = sleep(left) => {}
+            changed = steps.changed() => {
+                if changed.is_err() {
+                    // Nobody watches the clock any more: the gateway is ending, and every viewer with it.
+                    sleep(left).await;
+                }
+            }
+        }
+    }
+}

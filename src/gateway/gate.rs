@@ -1,0 +1,245 @@
+//! From a request's head to a proof that it may go on. A handler takes the proof, so it cannot run without one.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hyper::header::HeaderValue;
+use hyper::http::request::Parts;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::clock::unix_now;
+use super::credential::{self, Credential};
+use super::keys::Keys;
+use super::origin::{self, Origin};
+use super::refused::Refused;
+use super::upgrade::{self, Decision};
+use crate::auth::{Grant, Refusal, Replay, Role, TICKET_BYTES, Tickets};
+use crate::http::Peer;
+use crate::ids::SessionId;
+use crate::rfb::Access;
+use crate::secret::Secret;
+use crate::session::{Session, Sessions, ViewerTicket};
+
+/// Tickets of the last 15 s.
+const MAX_TICKETS: usize = 16 * 1024;
+
+/// Single-use tokens that have not expired.
+const MAX_REMEMBERED_TOKENS: usize = 64 * 1024;
+
+/// Decides who may enter.
+#[derive(Debug)]
+pub(super) struct Gate {
+    pub(super) keys: Arc<Keys>,
+    sessions: Sessions,
+    /// Replaced by a reload.
+    pub(super) allowed_origins: watch::Sender<Vec<String>>,
+    max_viewers_per_session: usize,
+    /// Mutexes of this type are held for one map operation and never across an await.
+    tickets: Mutex<Tickets>,
+    replay: Mutex<Replay>,
+    pub(super) seats: Arc<Seats>,
+}
+
+/// A good token for a session that is here.
+pub(super) struct TokenGrant {
+    grant: Grant,
+}
+
+impl TokenGrant {
+    /// What the page shows of it: the role, and when it ends as a Unix time.
+    pub(super) fn about(&self) -> (Role, u64) {
+        (self.grant.role, self.grant.expires_at)
+    }
+}
+
+/// A viewer's right to one session over a WebSocket, a place in it, and its display being ready.
+pub(super) struct VncGrant {
+    pub(super) grant: Grant,
+    pub(super) access: Access,
+    pub(super) ticket: ViewerTicket,
+    pub(super) seat: Seat,
+    /// `Sec-WebSocket-Accept`.
+    pub(super) accept: HeaderValue,
+}
+
+impl Gate {
+    pub(super) fn new(
+        keys: Arc<Keys>,
+        sessions: Sessions,
+        allowed_origins: Vec<String>,
+        max_viewers_per_session: usize,
+    ) -> Self {
+        Self {
+            keys,
+            sessions,
+            allowed_origins: watch::Sender::new(allowed_origins),
+            max_viewers_per_session,
+            tickets: Mutex::new(Tickets::new(MAX_TICKETS)),
+            replay: Mutex::new(Replay::new(MAX_REMEMBERED_TOKENS)),
+            seats: Arc::default(),
+        }
+    }
+
+    /// Takes a token, never a ticket: a ticket must not beget another.
+    pub(super) async fn token(
+        &self,
+        head: &Parts,
+        peer: &Peer,
+        session: Option<&SessionId>,
+    ) -> Result<TokenGrant, Refused> {
+        let (grant, _) = self.enter(head, peer, session, false).await?;
+        self.use_up(&grant)?;
+        Ok(TokenGrant { grant })
+    }
+
+    /// Takes any credential whose role may watch, and a seat.
+    pub(super) async fn viewer(
+        &self,
+        head: &Parts,
+        peer: &Peer,
+        session: Option<&SessionId>,
+    ) -> Result<VncGrant, Refused> {
+        let (mut grant, session) = self.enter(head, peer, session, true).await?;
+        let access = match grant.role {
+            Role::Spectator => Access::ViewOnly,
+            Role::Controller => Access::Full,
+            Role::Automation | Role::Operator => return Err(Refusal::WrongRole.into()),
+        };
+        let accept = match upgrade::decide(&head.method, head.version, &head.headers) {
+            Decision::Open { accept } => HeaderValue::from_str(&accept).map_err(|_| Refused::BadUpgrade)?,
+            Decision::NotAnUpgrade | Decision::WrongVersion => return Err(Refused::UpgradeRequired),
+            Decision::Bad(_) => return Err(Refused::BadUpgrade),
+        };
+        let seat = Seats::take(&self.seats, session.id(), grant.role, self.max_viewers_per_session)
+            .ok_or(Refused::TooManyViewers)?;
+        let ticket = session.viewer(access).map_err(|why| {
+            tracing::debug!(session = %session.id(), reason = why.reason, "not ready for viewers");
+            Refused::NotReady(why.retry_after)
+        })?;
+        self.use_up(&grant)?;
+        grant.token_id = None;
+        Ok(VncGrant { grant, access, ticket, seat, accept })
+    }
+
+    /// Makes a one-time ticket.
+    pub(super) fn issue(&self, proof: TokenGrant) -> Result<Secret<String>, Refused> {
+        let mut random = [0; TICKET_BYTES];
+        // A guessable ticket would be worse than none.
+        aws_lc_rs::rand::fill(&mut random).map_err(|_| Refusal::Exhausted)?;
+        let mut tickets = self.tickets.lock().unwrap_or_else(PoisonError::into_inner);
+        // The token is used up already where it is for one use; its ticket is good once anyway.
+        let grant = Grant { token_id: None, ..proof.grant };
+        Ok(tickets.issue(&grant, random, Instant::now().into_std())?)
+    }
+
+    async fn enter(
+        &self,
+        head: &Parts,
+        peer: &Peer,
+        session: Option<&SessionId>,
+        tickets: bool,
+    ) -> Result<(Grant, Session), Refused> {
+        let origin = origin::judge(&self.allowed_origins.borrow(), &head.headers, peer.tls);
+        if origin == Origin::Foreign {
+            return Err(Refused::Origin);
+        }
+        let allow_query_token = self.keys.current().config.allow_query_token;
+        let credential = credential::find(&head.headers, head.uri.query(), allow_query_token)?;
+        let grant = match credential {
+            Credential::Token(token) => self.keys.verify(token.expose(), unix_now()).await?,
+            // Any page can put a token it has got hold of into a URL, and some browsers leave Origin out.
+            Credential::QueryToken(_) if origin == Origin::Absent => return Err(Refused::Origin),
+            Credential::QueryToken(token) => self.keys.verify(token.expose(), unix_now()).await?,
+            Credential::Ticket(ticket) if tickets => {
+                let mut store = self.tickets.lock().unwrap_or_else(PoisonError::into_inner);
+                store.redeem(ticket.expose(), session, Instant::now().into_std(), unix_now())?
+            }
+            Credential::Ticket(_) => return Err(Refusal::Missing.into()),
+        };
+        peer.authenticated();
+        if session.is_some_and(|session| *session != grant.session) {
+            return Err(Refusal::WrongSession.into());
+        }
+        let session = self.sessions.get(&grant.session).ok_or(Refused::NoSession)?;
+        if session.user().is_some_and(|user| *user != grant.user) {
+            return Err(Refusal::WrongUser.into());
+        }
+        Ok((grant, session))
+    }
+
+    /// Uses a single-use token up, last of all, so that a refusal does not cost it.
+    fn use_up(&self, grant: &Grant) -> Result<(), Refusal> {
+        match &grant.token_id {
+            Some(id) if self.keys.current().config.single_use => {
+                let mut replay = self.replay.lock().unwrap_or_else(PoisonError::into_inner);
+                replay.admit(id, grant.expires_at, unix_now())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Who watches, counted.
+#[derive(Debug, Default)]
+pub(super) struct Seats {
+    taken: Mutex<HashMap<SessionId, usize>>,
+    spectators: AtomicUsize,
+    controllers: AtomicUsize,
+}
+
+/// Live viewers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ViewerCounts {
+    /// Those who look.
+    pub spectators: usize,
+    /// Those who also act.
+    pub controllers: usize,
+}
+
+impl Seats {
+    pub(super) fn counts(&self) -> ViewerCounts {
+        ViewerCounts {
+            spectators: self.spectators.load(Ordering::Relaxed),
+            controllers: self.controllers.load(Ordering::Relaxed),
+        }
+    }
+
+    fn of_role(&self, role: Role) -> &AtomicUsize {
+        if role == Role::Spectator { &self.spectators } else { &self.controllers }
+    }
+
+    fn take(seats: &Arc<Self>, session: &SessionId, role: Role, max: usize) -> Option<Seat> {
+        let mut taken = seats.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = taken.entry(session.clone()).or_default();
+        if *count >= max {
+            return None;
+        }
+        *count += 1;
+        drop(taken);
+        seats.of_role(role).fetch_add(1, Ordering::Relaxed);
+        Some(Seat { seats: Arc::clone(seats), session: session.clone(), role })
+    }
+}
+
+/// A viewer's place in its session; given back when dropped.
+#[derive(Debug)]
+pub(super) struct Seat {
+    seats: Arc<Seats>,
+    session: SessionId,
+    role: Role,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.seats.of_role(self.role).fetch_sub(1, Ordering::Relaxed);
+        let mut taken = self.seats.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = taken.get_mut(&self.session) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.session);
+            }
+        }
+    }
+}

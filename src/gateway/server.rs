@@ -1,0 +1,282 @@
+//! The gateway as a whole: bound, then served; and the router.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, IF_NONE_MATCH, SEC_WEBSOCKET_ACCEPT,
+    SEC_WEBSOCKET_PROTOCOL, UPGRADE,
+};
+use hyper::http::request::Parts;
+use hyper::{Request, Response, StatusCode};
+use prometheus::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::clock;
+use super::gate::{Gate, TokenGrant, ViewerCounts, VncGrant};
+use super::keys::Keys;
+use super::metrics::Metrics;
+use super::refused::Refused;
+use super::routes::{self, Proof};
+use super::viewer::{self, Settings};
+use super::{Config, assets, credential, jwks};
+use crate::auth::{self, KeyError, TICKET_TTL};
+use crate::http::{self, Listener, Peer, Reply, RequestId, Server, Tls, TlsError, Upgraded};
+use crate::session::Sessions;
+use crate::tasks::Scope;
+
+/// For viewers to take their close frames when the daemon drains.
+const DRAIN_BUDGET: Duration = Duration::from_secs(5);
+
+/// For a connection that is only pages and assets.
+const HTTP_LIFETIME: Duration = Duration::from_secs(120);
+
+/// For our own helpers at the end.
+const HELPER_BUDGET: Duration = Duration::from_secs(1);
+
+/// Why the gateway cannot start or reload.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The certificate.
+    #[error("cannot use the certificate")]
+    Tls(#[source] TlsError),
+    /// A key for tokens.
+    #[error("cannot use a key of [auth]")]
+    Keys(#[source] KeyError),
+    /// Metrics registered twice.
+    #[error("cannot register metrics")]
+    Metrics(#[source] prometheus::Error),
+}
+
+/// The public listener, bound; nobody is served before [`Gateway::serve`].
+pub struct Gateway {
+    listener: TcpListener,
+    local_addr: SocketAddr,
+    limits: http::Limits,
+    tls: Option<Arc<Tls>>,
+    http_metrics: http::Metrics,
+    context: Arc<Context>,
+}
+
+/// Reaches into a gateway that is being served. Cheap to clone.
+#[derive(Clone)]
+pub struct GatewayHandle {
+    tls: Option<Arc<Tls>>,
+    context: Arc<Context>,
+}
+
+/// What requests need.
+struct Context {
+    gate: Gate,
+    settings: Settings,
+    static_dir: Option<PathBuf>,
+    metrics: Metrics,
+    clock_steps: watch::Sender<u64>,
+}
+
+impl Gateway {
+    /// Binds the listener and reads the certificate and the keys.
+    ///
+    /// # Errors
+    /// When one of them is not usable.
+    pub async fn bind(
+        config: Config,
+        auth: auth::Config,
+        sessions: Sessions,
+        registry: &Registry,
+    ) -> Result<Self, Error> {
+        let Config { listen, tls, allowed_origins, static_dir, limits } = config;
+        let tls = match tls {
+            Some(files) => {
+                Some(Arc::new(Tls::load(&files.certificate, &files.private_key).await.map_err(Error::Tls)?))
+            }
+            None => None,
+        };
+        let keys = Arc::new(Keys::new(auth).map_err(Error::Keys)?);
+        let metrics = Metrics::register(registry).map_err(Error::Metrics)?;
+        let http_metrics = http::Metrics::register(registry, "valetd_gateway").map_err(Error::Metrics)?;
+        let failed = |source| Error::Listen { address: listen, source };
+        let listener = TcpListener::bind(listen).await.map_err(failed)?;
+        let local_addr = listener.local_addr().map_err(failed)?;
+        let settings = Settings {
+            ping_interval: limits.ping_interval,
+            pong_deadline: limits.pong_deadline,
+            send_deadline: limits.send_deadline,
+            idle_timeout: limits.idle_timeout,
+        };
+        let gate = Gate::new(keys, sessions, allowed_origins, limits.max_viewers_per_session);
+        let limits = http::Limits {
+            max_connections: limits.max_connections,
+            max_per_address: limits.max_connections_per_address,
+            max_unauthenticated: limits.max_unauthenticated,
+            max_header_bytes: limits.max_header_bytes,
+            handshake_deadline: limits.handshake_deadline,
+            connection_lifetime: HTTP_LIFETIME,
+        };
+        let clock_steps = watch::Sender::new(0);
+        let context = Arc::new(Context { gate, settings, static_dir, metrics, clock_steps });
+        Ok(Self { listener, local_addr, limits, tls, http_metrics, context })
+    }
+
+    /// Where it really listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// A handle that works while the gateway is served.
+    pub fn handle(&self) -> GatewayHandle {
+        GatewayHandle { tls: self.tls.clone(), context: Arc::clone(&self.context) }
+    }
+
+    /// Serves until `drain` is cancelled; viewers then get 1001. Returns when all are gone or the budget is spent.
+    pub async fn serve(self, drain: CancellationToken) {
+        let mut helpers = Scope::child_of(&drain);
+        let stop = helpers.token();
+        if let Some(tls) = self.tls.clone() {
+            let stop = stop.clone();
+            helpers.spawn("certificate", async move { tls.watch(stop).await });
+        }
+        let steps = self.context.clock_steps.clone();
+        helpers.spawn("clock", clock::watch_steps(steps, stop.clone()));
+        let keys = Arc::clone(&self.context.gate.keys);
+        helpers.spawn("jwks", jwks::run(keys, self.context.metrics.clone(), stop));
+        let context = self.context;
+        let draining = drain.clone();
+        let server = Server {
+            listener: Listener::Tcp(self.listener),
+            tls: self.tls,
+            limits: self.limits,
+            metrics: self.http_metrics,
+            drain_budget: DRAIN_BUDGET,
+            handler: move |request, peer| {
+                let context = Arc::clone(&context);
+                let draining = draining.is_cancelled();
+                async move { context.answer(request, peer, draining).await }
+            },
+        };
+        let late = http::serve(server, drain).await;
+        if !late.is_empty() {
+            tracing::warn!(count = late.len(), "connections did not end in time");
+        }
+        let late = helpers.shutdown(HELPER_BUDGET).await;
+        if !late.is_empty() {
+            tracing::warn!(tasks = ?late, "the gateway's helpers did not end in time");
+        }
+    }
+}
+
+impl GatewayHandle {
+    /// Takes new keys and rules for tokens and other origins, and reads the certificate again. All of it or nothing.
+    ///
+    /// # Errors
+    /// When one of them is not usable; everything is as before then.
+    pub async fn reload(&self, auth: auth::Config, allowed_origins: Vec<String>) -> Result<(), Error> {
+        let keys = &self.context.gate.keys;
+        let prepared = keys.prepare(auth).map_err(Error::Keys)?;
+        if let Some(tls) = &self.tls {
+            tls.reload().await.map_err(Error::Tls)?;
+        }
+        keys.take(prepared);
+        self.context.gate.allowed_origins.send_replace(allowed_origins);
+        Ok(())
+    }
+
+    /// Who watches now.
+    pub fn viewers(&self) -> ViewerCounts {
+        self.context.gate.seats.counts()
+    }
+}
+
+impl Context {
+    async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: Arc<Peer>, draining: bool) -> Reply {
+        // A body is never read: nothing here takes one.
+        let (head, _body) = request.into_parts();
+        let id = head.extensions.get::<RequestId>().cloned().unwrap_or_else(RequestId::generate);
+        let metrics = self.metrics.clone();
+        let refused = match self.route(&head, &peer, &id, draining).await {
+            Ok(reply) => return reply,
+            Err(refused) => refused,
+        };
+        metrics.refused(refused);
+        tracing::debug!(request_id = %id, reason = refused.label(), "refused");
+        refused.response(&id).into()
+    }
+
+    async fn route(
+        self: Arc<Self>,
+        head: &Parts,
+        peer: &Peer,
+        id: &RequestId,
+        draining: bool,
+    ) -> Result<Reply, Refused> {
+        let found = routes::find(&head.method, head.uri.path()).ok_or(Refused::NoRoute)?;
+        if draining {
+            return Err(Refused::Draining);
+        }
+        match found.proof {
+            Proof::Nothing => {
+                let known = head.headers.get(IF_NONE_MATCH);
+                let path = head.uri.path();
+                Ok(assets::serve(&head.method, path, known, self.static_dir.as_deref()).await.into())
+            }
+            Proof::Token => {
+                let proof = self.gate.token(head, peer, found.session.as_ref()).await?;
+                self.issue_ticket(proof)
+            }
+            Proof::Viewer => {
+                let proof = self.gate.viewer(head, peer, found.session.as_ref()).await?;
+                Ok(self.watch(head, id, proof))
+            }
+        }
+    }
+
+    fn issue_ticket(&self, proof: TokenGrant) -> Result<Reply, Refused> {
+        let (role, token_expires_at) = proof.about();
+        let ticket = self.gate.issue(proof)?;
+        let body = serde_json::json!({
+            "ticket": ticket.expose(),
+            "expires_in": TICKET_TTL.as_secs(),
+            "role": role.as_str(),
+            "token_expires_at": token_expires_at,
+        });
+        let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        Ok(response.into())
+    }
+
+    fn watch(self: Arc<Self>, head: &Parts, id: &RequestId, proof: VncGrant) -> Reply {
+        let mut response = Response::new(Full::default());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = response.headers_mut();
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(SEC_WEBSOCKET_ACCEPT, proof.accept.clone());
+        if credential::offers_binary(&head.headers) {
+            headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(credential::BINARY));
+        }
+        let id = id.clone();
+        let live = move |upgraded: Upgraded| {
+            let steps = self.clock_steps.subscribe();
+            let (settings, metrics) = (self.settings.clone(), self.metrics.clone());
+            Box::pin(viewer::run(upgraded, proof, settings, metrics, steps, id)) as _
+        };
+        Reply::upgrade(response, Box::new(live))
+    }
+}
