@@ -1,0 +1,143 @@
+//! The operators' listeners: TCP for health and metrics, a Unix socket for `valetd status` and its kin.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use nix::unistd::{Group, chown};
+use prometheus::Registry;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::Config;
+use super::access::OPERATORS;
+use super::metrics::ServiceMetrics;
+use super::routes::{State, answer};
+use crate::http::{Limits, Listener, Metrics, Server, serve};
+use crate::session::{ManagerHandle, Sessions};
+
+/// Pollers and scrapers; nobody stays long.
+const LIMITS: Limits = Limits {
+    max_connections: 256,
+    max_per_address: 64,
+    max_unauthenticated: 256,
+    max_header_bytes: 8192,
+    handshake_deadline: Duration::from_secs(5),
+    connection_lifetime: Duration::from_secs(300),
+};
+/// For answers under way when the daemon ends.
+const DRAIN_BUDGET: Duration = Duration::from_millis(500);
+/// Root and the operators' group.
+const SOCKET_MODE: u32 = 0o660;
+
+/// Why the operators' side cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The TCP address cannot be bound.
+    #[error("cannot listen on {address}")]
+    Bind {
+        /// Which.
+        address: SocketAddr,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The Unix socket cannot be bound.
+    #[error("cannot listen on {path}")]
+    BindSocket {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A metric was registered twice, which would be a bug.
+    #[error("cannot set up metrics")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// The operators' side, bound and silent.
+pub struct Api {
+    tcp: TcpListener,
+    address: SocketAddr,
+    unix: UnixListener,
+    socket: PathBuf,
+    sessions: Sessions,
+    registry: Registry,
+    tcp_metrics: Metrics,
+    unix_metrics: Metrics,
+    draining: watch::Receiver<bool>,
+}
+
+impl Api {
+    /// Binds both listeners. The caller holds the instance lock: a socket that stands there is stale.
+    ///
+    /// # Errors
+    /// When one of them cannot be bound.
+    pub async fn bind(
+        config: &Config,
+        sessions: Sessions,
+        registry: Registry,
+        draining: watch::Receiver<bool>,
+    ) -> Result<Self, Error> {
+        let listen = config.listen;
+        let bind = |source| Error::Bind { address: listen, source };
+        let tcp = TcpListener::bind(listen).await.map_err(bind)?;
+        let address = tcp.local_addr().map_err(bind)?;
+        let unix = bind_socket(&config.socket)
+            .map_err(|source| Error::BindSocket { path: config.socket.clone(), source })?;
+        registry.register(Box::new(ServiceMetrics::new(sessions.clone())?))?;
+        let tcp_metrics = Metrics::register(&registry, "valetd_api")?;
+        let unix_metrics = Metrics::register(&registry, "valetd_control")?;
+        let socket = config.socket.clone();
+        Ok(Self { tcp, address, unix, socket, sessions, registry, tcp_metrics, unix_metrics, draining })
+    }
+
+    /// The TCP address that was really bound.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `over`, then takes the socket away.
+    pub fn serve(self, manager: ManagerHandle, over: CancellationToken) -> impl Future<Output = ()> + Send {
+        let Self { tcp, unix, socket, sessions, registry, tcp_metrics, unix_metrics, draining, .. } = self;
+        let (since, started) = (SystemTime::now(), Instant::now());
+        let state = Arc::new(State { sessions, manager, registry, draining, since, started });
+        let server = |listener, metrics| {
+            let state = Arc::clone(&state);
+            let handler = move |request, peer| answer(Arc::clone(&state), request, peer);
+            Server { listener, tls: None, limits: LIMITS, metrics, drain_budget: DRAIN_BUDGET, handler }
+        };
+        let tcp = server(Listener::Tcp(tcp), tcp_metrics);
+        let unix = server(Listener::Unix(unix), unix_metrics);
+        async move {
+            // Nobody's work is lost with an answer that was cut off.
+            let (_aborted_tcp, _aborted_unix) = tokio::join!(serve(tcp, over.clone()), serve(unix, over));
+            if let Err(error) = std::fs::remove_file(&socket) {
+                tracing::warn!(path = %socket.display(), %error, "cannot remove the control socket");
+            }
+        }
+    }
+}
+
+fn bind_socket(path: &Path) -> std::io::Result<UnixListener> {
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _gone => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE))?;
+    if nix::unistd::geteuid().is_root()
+        && let Ok(Some(group)) = Group::from_name(OPERATORS)
+    {
+        chown(path, None, Some(group.gid))?;
+    }
+    Ok(listener)
+}
