@@ -1,1 +1,364 @@
-//! Being built.
+//! The daemon as a whole: build (bind, nothing served yet), run, drain.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+use crate::api::{self, Api};
+use crate::config::{Change, Config, differences};
+use crate::gateway::{self, Gateway, GatewayHandle};
+use crate::session::{self, Manager, ManagerHandle, SessionState, Sessions};
+use crate::sys::{Host, HostError, HostParams, InstanceLock, LockError};
+use crate::tasks::{Outcome, Scope};
+use crate::{errors, metrics};
+
+/// How long the start of the first session may put off `READY=1`; after that, `STATUS=` tells what it waits for.
+const READY_DEADLINE: Duration = Duration::from_secs(30);
+/// Of the drain budget, for telling viewers; browsers and displays have the rest.
+const VIEWERS_SHARE: Duration = Duration::from_secs(3);
+/// For the operators' listener and the daemon's own tasks, once everything else has stopped.
+const LAST_SHARE: Duration = Duration::from_secs(1);
+/// What the watchdog's round trip may take of its interval, which systemd measures.
+const WATCHDOG_FRACTION: u32 = 2;
+
+/// Why the daemon could not start, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another daemon works on this state directory.
+    #[error("cannot start a second daemon")]
+    Locked(#[from] LockError),
+    /// The state directory cannot be made.
+    #[error("cannot make {path}")]
+    StateDir {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Processes cannot be supervised here.
+    #[error("cannot supervise processes on this host")]
+    Host(#[from] HostError),
+    /// The gateway cannot be had.
+    #[error("cannot set up the gateway")]
+    Gateway(#[from] gateway::Error),
+    /// The operators' side cannot be had.
+    #[error("cannot set up the host API")]
+    Api(#[from] api::Error),
+    /// The session cannot be started.
+    #[error("cannot start session {id}")]
+    Session {
+        /// Which.
+        id: crate::ids::SessionId,
+        /// Why not.
+        #[source]
+        source: session::Error,
+    },
+    /// A metric was registered twice, which would be a bug.
+    #[error("cannot set up metrics")]
+    Metrics(#[from] prometheus::Error),
+    /// Signals cannot be received.
+    #[error("cannot listen for signals")]
+    Signals(#[source] std::io::Error),
+    /// A task that must not end has ended.
+    #[error("{name} ended unexpectedly: {outcome:?}")]
+    TaskEnded {
+        /// Its name.
+        name: &'static str,
+        /// How.
+        outcome: Outcome,
+    },
+}
+
+/// What SIGHUP works on.
+pub struct Reload {
+    /// Reads the configuration again, or says why there is none.
+    pub read: Box<dyn Fn() -> Result<Config, String> + Send>,
+    /// Sets the level of the log.
+    pub set_level: Box<dyn Fn(&str) -> Result<(), String> + Send>,
+}
+
+/// A daemon that holds its listeners and its lock, and serves nobody yet.
+pub struct App {
+    config: Config,
+    scope: Scope,
+    system: Host,
+    manager: Manager,
+    gateway: Gateway,
+    api: Api,
+    draining: watch::Sender<bool>,
+    _lock: InstanceLock,
+}
+
+/// Where a built daemon listens.
+#[derive(Debug, Clone, Copy)]
+pub struct Addresses {
+    /// The public listener.
+    pub gateway: SocketAddr,
+    /// The operators' listener.
+    pub api: SocketAddr,
+}
+
+impl App {
+    /// Takes the lock, binds the listeners, sweeps what an earlier daemon left, and gets ready to spawn.
+    ///
+    /// # Errors
+    /// With the first thing that cannot be had; what was taken before it is given back.
+    pub async fn build(config: Config) -> Result<Self, Error> {
+        let state_dir = &config.host.state_dir;
+        std::fs::create_dir_all(state_dir)
+            .map_err(|source| Error::StateDir { path: state_dir.clone(), source })?;
+        let lock = InstanceLock::acquire(state_dir)?;
+        let registry = metrics::registry()?;
+        let manager = Manager::new(config.host.clone());
+        let draining = watch::Sender::new(false);
+        let gateway =
+            Gateway::bind(config.gateway.clone(), config.auth.clone(), manager.sessions(), &registry).await?;
+        let api = Api::bind(&config.api, manager.sessions(), registry, draining.subscribe()).await?;
+        let mut scope = Scope::new();
+        let system = Host::start(&mut scope, HostParams::new(state_dir)).await?;
+        Ok(Self { config, scope, system, manager, gateway, api, draining, _lock: lock })
+    }
+
+    /// The addresses that were really bound.
+    pub fn addresses(&self) -> Addresses {
+        Addresses { gateway: self.gateway.local_addr(), api: self.api.local_addr() }
+    }
+
+    /// What processes are started through.
+    pub fn system(&self) -> &Host {
+        &self.system
+    }
+
+    /// The sessions, also before they run.
+    pub fn sessions(&self) -> Sessions {
+        self.manager.sessions()
+    }
+
+    /// Starts the session and every task, serves until TERM or INT, and drains. `reload` is what SIGHUP works on.
+    ///
+    /// # Errors
+    /// When the session cannot be started, or a task ends that must not. The drain has been done then as well.
+    pub async fn run(mut self, reload: Reload) -> Result<(), Error> {
+        let signals = Signals::new().map_err(Error::Signals)?;
+        let id = self.config.session.id.clone();
+        self.manager
+            .launch(&self.system, self.config.session.clone())
+            .await
+            .map_err(|source| Error::Session { id, source })?;
+
+        let addresses = self.addresses();
+        tracing::info!(listener = "gateway", address = %addresses.gateway, tls = self.config.gateway.tls.is_some(), "listening");
+        tracing::info!(listener = "api", address = %addresses.api, socket = %self.config.api.socket.display(), "listening");
+
+        // Everything that runs:
+        let sessions = self.manager.sessions();
+        let manager = self.manager.spawn(&mut self.scope);
+        let serving = self.gateway.handle();
+        let stop_gateway = self.scope.token().child_token();
+        let (gateway_done, gateway_ended) = tokio::sync::oneshot::channel();
+        let gateway_task = self.gateway.serve(stop_gateway.clone());
+        self.scope.spawn("gateway", async move {
+            gateway_task.await;
+            // The drain below may have given up waiting.
+            let _unheard = gateway_done.send(());
+        });
+        self.scope.spawn("host api", self.api.serve(manager.clone(), self.scope.token()));
+        self.scope.spawn("notify", notify_state(sessions, self.scope.token()));
+        if let Some(period) = sd_notify::watchdog_enabled() {
+            self.scope.spawn("watchdog", watchdog(manager.clone(), period, self.draining.subscribe()));
+        }
+
+        let ended =
+            wait(&mut self.scope, signals, Reloader { reload, serving, current: self.config.clone() }).await;
+
+        say(&[NotifyState::Stopping]);
+        let deadline = Instant::now() + self.config.drain_budget;
+        self.draining.send_replace(true);
+        stop_gateway.cancel();
+        if timeout(VIEWERS_SHARE, gateway_ended).await.is_err() {
+            tracing::warn!("viewers did not take their goodbye in time");
+        }
+        manager.stop(deadline.saturating_duration_since(Instant::now()).saturating_sub(LAST_SHARE)).await;
+        match self.system.finish().await {
+            Ok(0) => {}
+            Ok(count) => tracing::warn!(count, "killed processes that were left after the drain"),
+            Err(error) => tracing::error!(error = %errors::chain(&error), "not everything could be stopped"),
+        }
+        let stragglers = self.scope.shutdown(LAST_SHARE).await;
+        if !stragglers.is_empty() {
+            tracing::warn!(tasks = ?stragglers, "tasks did not end in time");
+        }
+        tracing::info!("stopped");
+        ended
+    }
+}
+
+struct Signals {
+    term: Signal,
+    int: Signal,
+    hup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            hup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+/// Serves until it is time to drain. An error is a task that ended unasked: nothing can be relied on then.
+async fn wait(scope: &mut Scope, mut signals: Signals, mut reloader: Reloader) -> Result<(), Error> {
+    loop {
+        tokio::select! {
+            _term = signals.term.recv() => {
+                tracing::info!(signal = "TERM", "draining");
+                return Ok(());
+            }
+            _int = signals.int.recv() => {
+                tracing::info!(signal = "INT", "draining");
+                return Ok(());
+            }
+            _hup = signals.hup.recv() => reloader.reload().await,
+            Some(finished) = scope.join_next() => {
+                let error = Error::TaskEnded { name: finished.name, outcome: finished.outcome };
+                tracing::error!(error = %errors::chain(&error), "draining");
+                return Err(error);
+            }
+        }
+    }
+}
+
+struct Reloader {
+    reload: Reload,
+    serving: GatewayHandle,
+    current: Config,
+}
+
+impl Reloader {
+    /// Takes the new configuration whole, or not at all.
+    async fn reload(&mut self) {
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) => say(&[NotifyState::Reloading, now]),
+            Err(error) => tracing::warn!(%error, "no monotonic clock for RELOADING"),
+        }
+        let outcome = match (self.reload.read)() {
+            Ok(next) => self.apply(next).await,
+            Err(problem) => Err(problem),
+        };
+        match outcome {
+            Ok(text) => {
+                tracing::info!("{text}");
+                say(&[NotifyState::Ready, NotifyState::Status(&text)]);
+            }
+            Err(problem) => {
+                tracing::error!(error = %problem, "configuration not reloaded, the old one stays in force");
+                let first = problem.lines().next().unwrap_or_default();
+                let status = format!("configuration not reloaded: {first}");
+                say(&[NotifyState::Ready, NotifyState::Status(&status)]);
+            }
+        }
+    }
+
+    async fn apply(&mut self, next: Config) -> Result<String, String> {
+        let (live, restart): (Vec<_>, Vec<_>) =
+            differences(&self.current, &next).into_iter().partition(|change| change.live);
+        self.serving
+            .reload(next.auth.clone(), next.gateway.allowed_origins.clone())
+            .await
+            .map_err(|error| errors::chain(&error))?;
+        (self.reload.set_level)(&next.log.level)?;
+        let names =
+            |changes: &[Change]| changes.iter().map(|change| change.part).collect::<Vec<_>>().join(", ");
+        let mut text = "configuration reloaded".to_owned();
+        if !live.is_empty() {
+            text.push_str(&format!(", in force: {}", names(&live)));
+        }
+        if !restart.is_empty() {
+            text.push_str(&format!(", after a restart: {}", names(&restart)));
+        }
+        // What needs a restart stays as it was, so that the next reload says so again.
+        self.current.gateway.allowed_origins = next.gateway.allowed_origins;
+        self.current.auth = next.auth;
+        self.current.log.level = next.log.level;
+        Ok(text)
+    }
+}
+
+/// Tells systemd; without one, this does nothing.
+fn say(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "cannot notify systemd");
+    }
+}
+
+/// `READY=1` when the first session is up, or the wait for it has been long enough; `STATUS=` whenever it changes.
+async fn notify_state(sessions: Sessions, over: tokio_util::sync::CancellationToken) {
+    let mut told_ready = false;
+    let patience = tokio::time::sleep(READY_DEADLINE);
+    tokio::pin!(patience);
+    let Some(session) = sessions.all().into_iter().next() else {
+        say(&[NotifyState::Ready]);
+        over.cancelled().await;
+        return;
+    };
+    let mut status = session.watch();
+    loop {
+        let now = status.borrow_and_update().clone();
+        let text = format!("session {}: {}", session.id(), describe(&now));
+        if !told_ready && now.state == SessionState::Ready {
+            told_ready = true;
+            say(&[NotifyState::Ready, NotifyState::Status(&text)]);
+        } else {
+            say(&[NotifyState::Status(&text)]);
+        }
+        tokio::select! {
+            changed = status.changed() => if changed.is_err() { over.cancelled().await; return },
+            () = &mut patience, if !told_ready => {
+                told_ready = true;
+                say(&[NotifyState::Ready]);
+            }
+            () = over.cancelled() => return,
+        }
+    }
+}
+
+fn describe(status: &session::SessionStatus) -> String {
+    let word = match status.state {
+        SessionState::Starting => "starting",
+        SessionState::Ready => "ready",
+        SessionState::Degraded => "degraded",
+        SessionState::Draining => "draining",
+        SessionState::Stopped => "stopped",
+    };
+    let troubles: Vec<_> = status
+        .components
+        .iter()
+        .filter_map(|part| part.reason.as_deref().map(|reason| format!("{} {reason}", part.name)))
+        .collect();
+    if troubles.is_empty() { word.to_owned() } else { format!("{word} ({})", troubles.join("; ")) }
+}
+
+/// Pings systemd at half its interval, each time after a round trip through the manager and the supervisors: were one of
+/// them stuck, there would be no ping. While draining they are busy, and the drain has its own budget.
+async fn watchdog(manager: ManagerHandle, period: Duration, draining: watch::Receiver<bool>) {
+    let mut ticks = interval(period / WATCHDOG_FRACTION);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let alive = *draining.borrow() || manager.ping(period / WATCHDOG_FRACTION).await.is_ok();
+        if alive {
+            say(&[NotifyState::Watchdog]);
+        } else {
+            tracing::error!("no watchdog ping: the session manager does not answer");
+        }
+    }
+}

@@ -1,1 +1,19 @@
-//! Being built.
+//! The command line: what it takes, and a file per subcommand. The only place that prints.
+//!
+//! Settings come from the file and the environment, so that a flag exists only where a person types it: for `dev`, and for
+//! what a command prints.
+
+pub mod args;
+pub mod check;
+pub mod dev;
+pub mod doctor;
+mod entry;
+pub mod exit;
+pub mod output;
+pub mod run;
+pub mod status;
+pub mod token;
+
+pub use args::{CheckArgs, Cli, Command, DevArgs, DoctorArgs, RunArgs, StatusArgs, TokenArgs, parse};
+pub use entry::main;
+pub use exit::Exit;

@@ -1,0 +1,100 @@
+//! `valetd run`.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use super::output::complain;
+use super::{Exit, RunArgs};
+use crate::app::{App, Error, Reload};
+use crate::config::{Config, load};
+use crate::errors::chain;
+use crate::telemetry::{self, LevelHandle};
+use crate::vnc::RfbSource;
+
+/// The machines have two cores; viewers, supervision and health share them.
+const WORKERS: usize = 2;
+
+/// Runs the daemon until it is told to stop.
+pub fn run(args: &RunArgs, credentials_dir: Option<&Path>, err: &mut dyn Write) -> Exit {
+    let config = match load(Some(&args.config), std::env::vars_os(), credentials_dir) {
+        Ok(config) => config,
+        Err(mistakes) => return complain(err, &mistakes.to_string(), Exit::Configuration),
+    };
+    if let Some(missing) = missing_program(&config) {
+        return complain(err, &missing, Exit::ProgramMissing);
+    }
+    let level = match telemetry::init(&config.log.level, config.log.format) {
+        Ok(level) => level,
+        Err(error) => return complain(err, &chain(&error), Exit::Failed),
+    };
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "starting");
+    let reload = reload_from(args.config.clone(), credentials_dir.map(Path::to_owned), level);
+    let outcome = runtime().map(|runtime| {
+        runtime.block_on(async {
+            let app = App::build(config).await?;
+            app.run(reload).await
+        })
+    });
+    match outcome {
+        Ok(Ok(())) => Exit::Clean,
+        Ok(Err(error)) => {
+            tracing::error!(error = %chain(&error), "ended");
+            complain(err, &format!("valetd: {}", chain(&error)), exit_of(&error))
+        }
+        Err(error) => complain(err, &format!("valetd: no runtime: {error}"), Exit::Failed),
+    }
+}
+
+/// The runtime of a daemon.
+pub(super) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .thread_name("valetd")
+        .enable_all()
+        .build()
+}
+
+/// The exit code that tells a service manager whether trying again makes sense.
+pub(super) fn exit_of(error: &Error) -> Exit {
+    match error {
+        Error::Locked(crate::sys::LockError::Held { .. }) => Exit::AlreadyRunning,
+        _ => Exit::Failed,
+    }
+}
+
+/// The first program that the configuration needs and this machine lacks, in words with a remedy.
+pub(super) fn missing_program(config: &Config) -> Option<String> {
+    programs(config)
+        .into_iter()
+        .find(|(_key, path, _package)| !path.is_file())
+        .map(|(key, path, package)| format!("{key} = {}: no such program; install {package}", path.display()))
+}
+
+/// The programs that the configuration needs: key, path, Debian package.
+pub(super) fn programs(config: &Config) -> Vec<(&'static str, &Path, &'static str)> {
+    let session = &config.session;
+    let mut programs = Vec::new();
+    let x11vnc = match &session.rfb {
+        RfbSource::X11vnc { program } => Some(program.as_path()),
+        RfbSource::External(_) => None,
+    };
+    if session.browser.is_some() || x11vnc.is_some() {
+        programs.push(("display.xvfb", session.display.xvfb.as_path(), "xvfb"));
+    }
+    programs.extend(x11vnc.map(|path| ("display.x11vnc", path, "x11vnc")));
+    programs.extend(
+        session.browser.iter().map(|browser| ("browser.program", browser.program.as_path(), "chromium")),
+    );
+    programs
+}
+
+/// What SIGHUP works on: the same file, environment and credentials again.
+fn reload_from(path: PathBuf, credentials_dir: Option<PathBuf>, level: LevelHandle) -> Reload {
+    Reload {
+        read: Box::new(move || {
+            load(Some(&path), std::env::vars_os(), credentials_dir.as_deref())
+                .map_err(|mistakes| mistakes.to_string())
+        }),
+        set_level: Box::new(move |text| level.set(text).map_err(|error| chain(&error))),
+    }
+}

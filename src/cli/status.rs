@@ -1,0 +1,194 @@
+//! `valetd status`: what runs, asked of the daemon over its Unix socket.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::Request;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::UnixStream;
+use tokio::time::{interval, timeout};
+
+use super::args::DEFAULT_CONFIG;
+use super::output::{answer, complain};
+use super::{Exit, StatusArgs};
+use crate::config::load;
+use crate::errors::chain;
+
+/// For one answer; the daemon gives its own parts a second.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// A status with a hundred sessions is far smaller.
+const MAX_ANSWER_BYTES: usize = 1 << 20;
+/// How often `--watch` asks.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("cannot reach the daemon on {path}")]
+    Connect {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("the daemon did not answer within {DEADLINE:?}")]
+    Deadline,
+    #[error("the daemon's answer makes no sense")]
+    Http(#[from] hyper::Error),
+    #[error("the daemon answered with status {0}")]
+    Status(hyper::StatusCode),
+    #[error("the daemon's answer makes no sense: {0}")]
+    Body(String),
+}
+
+/// Prints the status on `out`, once or again and again.
+pub fn run(
+    args: &StatusArgs,
+    credentials_dir: Option<&Path>,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Exit {
+    let path = args.config.clone().unwrap_or_else(|| DEFAULT_CONFIG.into());
+    let socket = match load(Some(&path), std::env::vars_os(), credentials_dir) {
+        Ok(config) => config.api.socket,
+        Err(mistakes) => return complain(err, &mistakes.to_string(), Exit::Configuration),
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(err, &format!("valetd: no runtime: {error}"), Exit::Failed),
+    };
+    let shown = runtime.block_on(show(args, &socket, out));
+    match shown {
+        Ok(exit) => exit,
+        Err(error) => complain(err, &format!("valetd: {}", chain(&error)), Exit::Failed),
+    }
+}
+
+async fn show(args: &StatusArgs, socket: &Path, out: &mut dyn Write) -> Result<Exit, Error> {
+    let mut ticks = interval(WATCH_INTERVAL);
+    let mut before = String::new();
+    loop {
+        ticks.tick().await;
+        let status = timeout(DEADLINE, ask(socket)).await.map_err(|_elapsed| Error::Deadline)??;
+        let text = if args.json { format!("{status}\n") } else { table(&status, now()) };
+        if text != before {
+            let exit = answer(out, &text);
+            if !args.watch || exit != Exit::Clean {
+                return Ok(exit);
+            }
+            before = text;
+        }
+    }
+}
+
+async fn ask(socket: &Path) -> Result<Value, Error> {
+    let connect = |source| Error::Connect { path: socket.to_owned(), source };
+    let stream = UnixStream::connect(socket).await.map_err(connect)?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let request = Request::get("/v1/status")
+        .header("Host", "localhost")
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| Error::Body(error.to_string()))?;
+    let exchange = async {
+        let response = sender.send_request(request).await?;
+        if !response.status().is_success() {
+            return Err(Error::Status(response.status()));
+        }
+        let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
+        Ok(body.map_err(|error| Error::Body(error.to_string()))?.to_bytes())
+    };
+    let body = tokio::select! {
+        body = exchange => body?,
+        ended = connection => {
+            ended?;
+            return Err(Error::Body("the connection ended early".to_owned()));
+        }
+    };
+    serde_json::from_slice(&body).map_err(|error| Error::Body(error.to_string()))
+}
+
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+/// The answer as people read it.
+fn table(status: &Value, now: f64) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let mut lines = vec![format!(
+        "valetd {} (pid {}), {}, up {}",
+        text(&status["health"]["version"]),
+        status["pid"],
+        text(&status["health"]["status"]),
+        age(status["uptime_seconds"].as_f64().unwrap_or_default()),
+    )];
+    for session in status["sessions"].as_array().into_iter().flatten() {
+        lines.push(String::new());
+        lines.push(format!(
+            "session {}  {}  display {}  viewers {} acting, {} looking",
+            text(&session["id"]),
+            text(&session["state"]),
+            text(&session["display"]),
+            session["viewers"]["controllers"],
+            session["viewers"]["spectators"],
+        ));
+        lines.push(format!(
+            "  {:<10} {:<9} {:>8} {:>7} {:>6}  {}",
+            "SERVICE", "STATUS", "PID", "SINCE", "STARTS", "WHY"
+        ));
+        for part in session["components"].as_array().into_iter().flatten() {
+            let line = format!(
+                "  {:<10} {:<9} {:>8} {:>7} {:>6}  {}",
+                text(&part["name"]),
+                text(&part["status"]),
+                part["pid"].as_u64().map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
+                age((now - part["since"].as_f64().unwrap_or(now)).max(0.0)),
+                part["starts"].as_u64().unwrap_or_default(),
+                part["reason"].as_str().unwrap_or_default(),
+            );
+            lines.push(line.trim_end().to_owned());
+        }
+    }
+    lines.push(String::new());
+    lines.join("\n")
+}
+
+/// A duration in its largest unit: `42s`, `3m`, `5h`, `2d`.
+fn age(seconds: f64) -> String {
+    let units = [(86_400.0, "d"), (3_600.0, "h"), (60.0, "m")];
+    let (size, unit) = units.into_iter().find(|(size, _)| seconds >= *size).unwrap_or((1.0, "s"));
+    format!("{:.0}{unit}", (seconds / size).floor())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_table_tells_who_looks_and_what_is_wrong() {
+        let status = json!({
+            "health": { "status": "degraded", "version": "0.1.0" },
+            "pid": 7, "uptime_seconds": 7300,
+            "sessions": [{
+                "id": "s1", "state": "degraded", "display": ":5",
+                "viewers": { "controllers": 1, "spectators": 2 },
+                "components": [
+                    { "name": "xvfb", "status": "ok", "pid": 11, "since": 940.0, "starts": 1 },
+                    { "name": "browser", "status": "failing", "since": 999.0, "starts": 6, "reason": "exited with status 1" },
+                ],
+            }],
+        });
+        assert_eq!(
+            table(&status, 1000.0),
+            "valetd 0.1.0 (pid 7), degraded, up 2h\n\n\
+             session s1  degraded  display :5  viewers 1 acting, 2 looking\n\
+             \u{20} SERVICE    STATUS         PID   SINCE STARTS  WHY\n\
+             \u{20} xvfb       ok              11      1m      1\n\
+             \u{20} browser    failing          -      1s      6  exited with status 1\n"
+        );
+    }
+}

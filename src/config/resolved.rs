@@ -1,0 +1,204 @@
+//! The settings in force, written the way the file is, without secrets.
+
+use std::fmt::Display;
+use std::path::Path;
+use std::time::Duration;
+
+use toml::Value;
+
+use super::settings::{Config, Signing};
+use super::values::write_duration;
+use crate::auth::{Algorithm, KeyConfig};
+use crate::telemetry::Format;
+use crate::vnc::RfbSource;
+
+/// Every key with the value in force; a secret shows its length. What is not set stands as a comment.
+pub fn resolved(config: &Config) -> String {
+    let mut page = Page::default();
+    host(&mut page, config);
+    session(&mut page, config);
+    gateway(&mut page, config);
+    auth(&mut page, config);
+    page.section("api");
+    page.text("listen", config.api.listen);
+    page.path("socket", &config.api.socket);
+    page.section("log");
+    page.text("level", &config.log.level);
+    let format = match config.log.format {
+        Format::Auto => "auto",
+        Format::Journald => "journald",
+        Format::Json => "json",
+        Format::Text => "text",
+    };
+    page.text("format", format);
+    page.text
+}
+
+fn host(page: &mut Page, config: &Config) {
+    let host = &config.host;
+    page.section("host");
+    page.path("state_dir", &host.state_dir);
+    page.path("runtime_dir", &host.runtime_dir);
+    page.bare("first_uid", host.first_uid);
+    page.bare("uid_count", host.uid_count);
+    page.duration("drain_budget", config.drain_budget);
+}
+
+fn session(page: &mut Page, config: &Config) {
+    let session = &config.session;
+    page.section("session");
+    page.text("id", &session.id);
+    page.optional("user", session.user.as_ref());
+    page.section("display");
+    page.text("size", format_args!("{}x{}", session.display.width, session.display.height));
+    page.bare("depth", session.display.depth);
+    page.path("xvfb", &session.display.xvfb);
+    match &session.rfb {
+        RfbSource::X11vnc { program } => {
+            page.text("rfb", "x11vnc");
+            page.path("x11vnc", program);
+        }
+        RfbSource::External(address) => {
+            page.bare("rfb", format_args!("{{ address = {} }}", quoted(address)));
+            page.comment("x11vnc", "not used");
+        }
+    }
+    page.section("browser");
+    page.bare("enabled", session.browser.is_some());
+    match &session.browser {
+        Some(browser) => {
+            page.path("program", &browser.program);
+            page.text("start_url", &browser.start_url);
+            page.list("extra_args", &browser.extra_args);
+        }
+        None => {
+            for key in ["program", "start_url", "extra_args"] {
+                page.comment(key, "not used");
+            }
+        }
+    }
+}
+
+fn gateway(page: &mut Page, config: &Config) {
+    let gateway = &config.gateway;
+    page.section("gateway");
+    page.text("listen", gateway.listen);
+    page.optional("tls_certificate", gateway.tls.as_ref().map(|tls| tls.certificate.display()));
+    page.optional("tls_private_key", gateway.tls.as_ref().map(|tls| tls.private_key.display()));
+    page.list("allowed_origins", &gateway.allowed_origins);
+    page.optional("static_dir", gateway.static_dir.as_ref().map(|dir| dir.display()));
+    let limits = &gateway.limits;
+    page.section("gateway.limits");
+    page.bare("max_connections", limits.max_connections);
+    page.bare("max_connections_per_address", limits.max_connections_per_address);
+    page.bare("max_unauthenticated", limits.max_unauthenticated);
+    page.bare("max_viewers_per_session", limits.max_viewers_per_session);
+    page.bare("max_header_bytes", limits.max_header_bytes);
+    page.duration("handshake_deadline", limits.handshake_deadline);
+    page.duration("ping_interval", limits.ping_interval);
+    page.duration("pong_deadline", limits.pong_deadline);
+    page.duration("send_deadline", limits.send_deadline);
+    page.text("idle_timeout", limits.idle_timeout.map_or_else(|| "none".to_owned(), write_duration));
+}
+
+fn auth(page: &mut Page, config: &Config) {
+    let auth = &config.auth;
+    page.section("auth");
+    page.line("keys = [");
+    for key in &auth.keys {
+        page.line(&format!("  {{ {} }},", key_entry(key)));
+    }
+    page.line("]");
+    page.optional("jwks_url", auth.jwks_url.as_ref().map(|jwks| &jwks.url));
+    match &auth.jwks_url {
+        Some(jwks) => page.duration("jwks_refresh", jwks.refresh),
+        None => page.comment("jwks_refresh", "not used"),
+    }
+    page.optional("issuer", auth.issuer.as_ref());
+    page.optional("audience", auth.audience.as_ref());
+    page.duration("leeway", auth.leeway);
+    page.text("default_role", auth.default_role);
+    page.bare("single_use", auth.single_use);
+    page.bare("allow_query_token", auth.allow_query_token);
+    match &config.signing_key {
+        Some(key) => page.bare("signing_key", format_args!("{{ {} }}", signing_entry(key))),
+        None => page.comment("signing_key", "not set: `valetd token` signs with the first shared secret"),
+    }
+}
+
+fn key_entry(key: &KeyConfig) -> String {
+    match key {
+        KeyConfig::SharedSecret { kid, secret } => {
+            format!("{}algorithm = \"HS256\", secret = \"<{} bytes>\"", kid_entry(kid), secret.expose().len())
+        }
+        KeyConfig::PublicKey { kid, algorithm, pem } => {
+            let name = algorithm.as_str();
+            format!("{}algorithm = \"{name}\", public_key_file = \"<{} bytes>\"", kid_entry(kid), pem.len())
+        }
+        KeyConfig::JwkSet { json } => format!("jwk_set_file = \"<{} bytes>\"", json.len()),
+    }
+}
+
+fn signing_entry(key: &Signing) -> String {
+    let name = key.algorithm.as_str();
+    let source = if key.algorithm == Algorithm::Hs256 { "secret" } else { "private_key_file" };
+    format!("{}algorithm = \"{name}\", {source} = \"<{} bytes>\"", kid_entry(&key.kid), key.bytes)
+}
+
+fn kid_entry(kid: &Option<String>) -> String {
+    kid.as_ref().map(|kid| format!("kid = {}, ", quoted(kid))).unwrap_or_default()
+}
+
+fn quoted(text: impl Display) -> Value {
+    Value::String(text.to_string())
+}
+
+#[derive(Default)]
+struct Page {
+    text: String,
+}
+
+impl Page {
+    fn line(&mut self, line: &str) {
+        self.text.push_str(line);
+        self.text.push('\n');
+    }
+
+    fn section(&mut self, name: &str) {
+        if !self.text.is_empty() {
+            self.line("");
+        }
+        self.line(&format!("[{name}]"));
+    }
+
+    fn bare(&mut self, key: &str, value: impl Display) {
+        self.line(&format!("{key} = {value}"));
+    }
+
+    fn text(&mut self, key: &str, value: impl Display) {
+        self.bare(key, quoted(value));
+    }
+
+    fn path(&mut self, key: &str, path: &Path) {
+        self.text(key, path.display());
+    }
+
+    fn duration(&mut self, key: &str, duration: Duration) {
+        self.text(key, write_duration(duration));
+    }
+
+    fn list(&mut self, key: &str, items: &[String]) {
+        self.bare(key, Value::Array(items.iter().map(quoted).collect()));
+    }
+
+    fn optional(&mut self, key: &str, value: Option<impl Display>) {
+        match value {
+            Some(value) => self.text(key, value),
+            None => self.comment(key, "not set"),
+        }
+    }
+
+    fn comment(&mut self, key: &str, what: &str) {
+        self.line(&format!("# {key}: {what}"));
+    }
+}
