@@ -1,0 +1,43 @@
+# Every target installs what it lacks first (Debian 12, Ubuntu 22.04 and later).
+SHELL := /bin/bash
+CARGO_FLAGS ?= --locked
+
+.PHONY: help setup demo test ci check bench fuzz clean
+
+help:
+	@echo "make demo    install, build, start a sandbox on this machine and print a link to it"
+	@echo "make test    install, build, run all tests"
+	@echo "make ci      what CI runs: formatting, lints, configuration samples, then make test"
+	@echo "make bench   the relay beside websockify, in one run"
+	@echo "make fuzz    each fuzz target for FUZZ_SECONDS (default 60); needs cargo-fuzz and a nightly toolchain"
+
+setup:
+	@.ci/setup test
+
+demo:
+	@.ci/setup run
+	cargo build $(CARGO_FLAGS) --release
+	@exec target/release/valetd dev $(DEMO_FLAGS)
+
+check: setup
+	cargo fmt --check
+	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
+	shellcheck .ci/run .ci/setup tests/fixtures/services/*.sh
+
+test: setup
+	cargo test $(CARGO_FLAGS)
+	cargo build $(CARGO_FLAGS)
+	cd tests/e2e && VALETD="$${VALETD:-$(CURDIR)/$${CARGO_TARGET_DIR:-target}/debug/valetd}" node --test --test-concurrency=1
+
+ci: check test
+
+bench: setup
+	cargo bench $(CARGO_FLAGS) --bench bridge
+
+FUZZ_SECONDS ?= 60
+fuzz:
+	cd fuzz && for target in $$(cargo +nightly fuzz list); do \
+	  cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; done
+
+clean:
+	cargo clean

@@ -1,0 +1,86 @@
+// `valetd dev` as a child: started with TLS and a page of ours, stopped by SIGTERM.
+
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { selfSigned } from './certificate.js';
+
+const READY_DEADLINE_MS = 90_000;
+const STOP_DEADLINE_MS = 30_000;
+
+function binary() {
+  const root = fileURLToPath(new URL('../../../', import.meta.url));
+  const candidates = [process.env.VALETD, `${root}target/release/valetd`, `${root}target/debug/valetd`].filter(Boolean);
+  const found = candidates.find((path) => existsSync(path));
+  if (!found) throw new Error(`no valetd binary: build it, or name it in VALETD (looked for ${candidates.join(', ')})`);
+  return found;
+}
+
+export class Daemon {
+  #child;
+  #certificate;
+  #log = [];
+  #exited;
+
+  /** The line that it printed once it was ready (DESIGN 4.1). */
+  about = null;
+
+  /**
+   * @param {string} url what the sandboxed browser shows
+   * @param {string[]} [more] further arguments
+   */
+  static async start(url, more = []) {
+    const daemon = new Daemon();
+    daemon.#certificate = selfSigned();
+    const { certificate, privateKey } = daemon.#certificate;
+    daemon.#child = spawn(binary(), ['dev', '--json', '--port', '0', '--url', url,
+      '--tls-certificate', certificate, '--tls-private-key', privateKey, ...more], { stdio: ['ignore', 'pipe', 'pipe'] });
+    daemon.#exited = new Promise((resolve) => {
+      daemon.#child.once('exit', (code, signal) => resolve({ code, signal }));
+    });
+    createInterface({ input: daemon.#child.stderr }).on('line', (line) => {
+      daemon.#log.push(line);
+      if (daemon.#log.length > 400) daemon.#log.shift();
+    });
+    const line = new Promise((resolve) => {
+      createInterface({ input: daemon.#child.stdout }).once('line', resolve);
+    });
+    const first = await Promise.race([line, daemon.#exited, deadline(READY_DEADLINE_MS)]);
+    if (typeof first !== 'string') {
+      await daemon.stop();
+      throw new Error(`valetd dev did not get ready (${JSON.stringify(first ?? 'deadline')}):\n${daemon.log}`);
+    }
+    daemon.about = JSON.parse(first);
+    return daemon;
+  }
+
+  /** The last lines of its log. */
+  get log() {
+    return this.#log.join('\n');
+  }
+
+  /** Asks it to drain, without waiting. */
+  drain() {
+    this.#child.kill('SIGTERM');
+  }
+
+  /** Stops it. @returns {Promise<{code: number | null, signal: string | null}>} how it ended */
+  async stop() {
+    this.drain();
+    let end = await Promise.race([this.#exited, deadline(STOP_DEADLINE_MS)]);
+    if (!end) {
+      this.#child.kill('SIGKILL');
+      end = await this.#exited;
+    }
+    this.#certificate.remove();
+    return end;
+  }
+}
+
+/** Resolves to undefined after `ms`, and keeps nothing running. */
+function deadline(ms) {
+  return new Promise((resolve) => {
+    setTimeout(resolve, ms).unref();
+  });
+}

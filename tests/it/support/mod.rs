@@ -1,0 +1,22 @@
+//! What the tests share: a real daemon with its own directories, tokens for it, and a small viewer.
+
+pub(crate) mod daemon;
+pub(crate) mod leaks;
+pub(crate) mod sockets;
+pub(crate) mod tokens;
+pub(crate) mod viewer;
+pub(crate) mod x;
+
+use std::time::{Duration, Instant};
+
+/// Waits until `condition` gives something, or fails with `what` after `deadline`.
+pub(crate) fn wait_for<T>(what: &str, deadline: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + deadline;
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(Instant::now() < end, "waited {deadline:?} in vain for: {what}");
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+}

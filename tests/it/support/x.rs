@@ -1,0 +1,67 @@
+//! The daemon's own display, looked at from outside with its cookie.
+
+use x11rb::connection::Connection as _;
+use x11rb::protocol::xproto::{
+    ChangeGCAux, ConnectionExt as _, CreateGCAux, CreateWindowAux, EventMask, Rectangle, WindowClass,
+};
+use x11rb::rust_connection::{DefaultStream, RustConnection};
+
+use super::daemon::Daemon;
+
+/// A connection to a session's X server.
+pub(crate) struct Display {
+    connection: RustConnection,
+    root: u32,
+}
+
+impl Display {
+    /// The display of the daemon's session, as the control socket names it.
+    pub(crate) fn of(daemon: &mut Daemon) -> Self {
+        let status = daemon.control("/v1/status");
+        let number: u16 = status["sessions"][0]["display"].as_str().unwrap()[1..].parse().unwrap();
+        Self::open(number, &std::fs::read(daemon.path("run/s0/xauthority")).unwrap())
+    }
+
+    fn open(number: u16, authority: &[u8]) -> Self {
+        // One record; the cookie is its last 16 bytes.
+        let cookie = authority[authority.len() - 16..].to_vec();
+        let socket = std::os::unix::net::UnixStream::connect(format!("/tmp/.X11-unix/X{number}")).unwrap();
+        let (stream, _peer) = DefaultStream::from_unix_stream(socket).unwrap();
+        let protocol = b"MIT-MAGIC-COOKIE-1".to_vec();
+        let connection =
+            RustConnection::connect_to_stream_with_auth_info(stream, 0, protocol, cookie).unwrap();
+        let root = connection.setup().roots[0].root;
+        Self { connection, root }
+    }
+
+    /// How many keys are held down.
+    pub(crate) fn keys_down(&self) -> u32 {
+        let reply = self.connection.query_keymap().unwrap().reply().unwrap();
+        reply.keys.iter().map(|byte| byte.count_ones()).sum()
+    }
+
+    /// Where the pointer is.
+    pub(crate) fn pointer(&self) -> (i16, i16) {
+        let reply = self.connection.query_pointer(self.root).unwrap().reply().unwrap();
+        (reply.root_x, reply.root_y)
+    }
+
+    /// Fills a rectangle on top of everything with one colour (0xRRGGBB), and waits until the server has drawn it.
+    pub(crate) fn fill(&self, x: i16, y: i16, width: u16, height: u16, colour: u32) {
+        let window = self.connection.generate_id().unwrap();
+        let aux = CreateWindowAux::new()
+            .override_redirect(1)
+            .background_pixel(colour)
+            .event_mask(EventMask::EXPOSURE);
+        let connection = &self.connection;
+        connection
+            .create_window(0, window, self.root, x, y, width, height, 0, WindowClass::INPUT_OUTPUT, 0, &aux)
+            .unwrap();
+        connection.map_window(window).unwrap();
+        let context = connection.generate_id().unwrap();
+        connection.create_gc(context, window, &CreateGCAux::new()).unwrap();
+        connection.change_gc(context, &ChangeGCAux::new().foreground(colour)).unwrap();
+        connection.poly_fill_rectangle(window, context, &[Rectangle { x: 0, y: 0, width, height }]).unwrap();
+        connection.get_input_focus().unwrap().reply().unwrap();
+    }
+}
