@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::api::{self, Api};
@@ -15,7 +15,7 @@ use crate::gateway::{self, Gateway, GatewayHandle};
 use crate::session::{self, Manager, ManagerHandle, SessionState, Sessions};
 use crate::sys::{Host, HostError, HostParams, InstanceLock, LockError};
 use crate::tasks::{Outcome, Scope};
-use crate::{errors, metrics};
+use crate::{errors, metrics, sys};
 
 /// How long the start of the first session may put off `READY=1`; after that, `STATUS=` tells what it waits for.
 const READY_DEADLINE: Duration = Duration::from_secs(30);
@@ -75,12 +75,17 @@ pub enum Error {
     },
 }
 
+/// Reads the configuration, or says in words for an operator what is wrong with it.
+pub type ReadAgain = Box<dyn Fn() -> Result<Config, String> + Send>;
+/// Sets the level of the log, or says what is wrong with it.
+pub type SetLevel = Box<dyn Fn(&str) -> Result<(), String> + Send>;
+
 /// What SIGHUP works on.
 pub struct Reload {
     /// Reads the configuration again, or says why there is none.
-    pub read: Box<dyn Fn() -> Result<Config, String> + Send>,
+    pub read: ReadAgain,
     /// Sets the level of the log.
-    pub set_level: Box<dyn Fn(&str) -> Result<(), String> + Send>,
+    pub set_level: SetLevel,
 }
 
 /// A daemon that holds its listeners and its lock, and serves nobody yet.
@@ -147,50 +152,54 @@ impl App {
     pub async fn run(mut self, reload: Reload) -> Result<(), Error> {
         let signals = Signals::new().map_err(Error::Signals)?;
         let id = self.config.session.id.clone();
-        self.manager
-            .launch(&self.system, self.config.session.clone())
-            .await
-            .map_err(|source| Error::Session { id, source })?;
+        let launched = self.manager.launch(&self.system, self.config.session.clone()).await;
+        let launched = launched.map_err(|source| Error::Session { id, source });
 
         let addresses = self.addresses();
-        tracing::info!(listener = "gateway", address = %addresses.gateway, tls = self.config.gateway.tls.is_some(), "listening");
-        tracing::info!(listener = "api", address = %addresses.api, socket = %self.config.api.socket.display(), "listening");
+        let tls = self.config.gateway.tls.is_some();
+        tracing::info!(listener = "gateway", address = %addresses.gateway, tls, "listening");
+        let socket = self.config.api.socket.display().to_string();
+        tracing::info!(listener = "api", address = %addresses.api, socket, "listening");
 
         // Everything that runs:
-        let sessions = self.manager.sessions();
-        let manager = self.manager.spawn(&mut self.scope);
-        let serving = self.gateway.handle();
-        let stop_gateway = self.scope.token().child_token();
-        let (gateway_done, gateway_ended) = tokio::sync::oneshot::channel();
-        let gateway_task = self.gateway.serve(stop_gateway.clone());
-        self.scope.spawn("gateway", async move {
+        let Self { config, mut scope, system, manager, gateway, api, draining, _lock } = self;
+        let sessions = manager.sessions();
+        let manager = manager.spawn(&mut scope);
+        let serving = gateway.handle();
+        let stop_gateway = scope.token().child_token();
+        let (gateway_done, gateway_ended) = oneshot::channel();
+        let gateway_task = gateway.serve(stop_gateway.clone());
+        scope.spawn("gateway", async move {
             gateway_task.await;
             // The drain below may have given up waiting.
             let _unheard = gateway_done.send(());
         });
-        self.scope.spawn("host api", self.api.serve(manager.clone(), self.scope.token()));
-        self.scope.spawn("notify", notify_state(sessions, self.scope.token()));
+        scope.spawn("host api", api.serve(manager.clone(), scope.token()));
+        scope.spawn("notify", notify_state(sessions, scope.token()));
         if let Some(period) = sd_notify::watchdog_enabled() {
-            self.scope.spawn("watchdog", watchdog(manager.clone(), period, self.draining.subscribe()));
+            scope.spawn("watchdog", watchdog(manager.clone(), period, draining.subscribe()));
         }
 
-        let ended =
-            wait(&mut self.scope, signals, Reloader { reload, serving, current: self.config.clone() }).await;
+        let drain_budget = config.drain_budget;
+        let ended = match launched {
+            Ok(()) => wait(&mut scope, signals, Reloader { reload, serving, current: config }).await,
+            Err(error) => Err(error),
+        };
 
         say(&[NotifyState::Stopping]);
-        let deadline = Instant::now() + self.config.drain_budget;
-        self.draining.send_replace(true);
+        let deadline = Instant::now() + drain_budget;
+        draining.send_replace(true);
         stop_gateway.cancel();
         if timeout(VIEWERS_SHARE, gateway_ended).await.is_err() {
             tracing::warn!("viewers did not take their goodbye in time");
         }
         manager.stop(deadline.saturating_duration_since(Instant::now()).saturating_sub(LAST_SHARE)).await;
-        match self.system.finish().await {
+        match system.finish().await {
             Ok(0) => {}
             Ok(count) => tracing::warn!(count, "killed processes that were left after the drain"),
             Err(error) => tracing::error!(error = %errors::chain(&error), "not everything could be stopped"),
         }
-        let stragglers = self.scope.shutdown(LAST_SHARE).await;
+        let stragglers = scope.shutdown(LAST_SHARE).await;
         if !stragglers.is_empty() {
             tracing::warn!(tasks = ?stragglers, "tasks did not end in time");
         }
@@ -295,7 +304,7 @@ impl Reloader {
 
 /// Tells systemd; without one, this does nothing.
 fn say(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
+    if let Err(error) = sys::notify(states) {
         tracing::warn!(%error, "cannot notify systemd");
     }
 }

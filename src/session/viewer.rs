@@ -245,13 +245,12 @@ impl ViewerTicket {
             send_deadline,
             upstream_deadline: UPSTREAM_DEADLINE,
         };
-        let rfb = match &inner.backend {
-            Backend::Relay(address) => address,
-            #[cfg(test)]
-            Backend::Splice(splice) => {
-                return splice.serve(self.access, tx, rx, send_deadline, activity).await;
-            }
-        };
+        #[cfg(test)]
+        if let Backend::Splice(splice) = &inner.backend {
+            return splice.serve(self.access, tx, rx, send_deadline, activity).await;
+        }
+        #[cfg_attr(not(test), expect(irrefutable_let_patterns, reason = "tests have a second backend"))]
+        let Backend::Relay(rfb) = &inner.backend else { return ViewerEnd::DisplayLost };
         let mut status = inner.status.clone();
         let over = Box::pin(async move {
             // The sender lives as long as the session; its end is the session's.

@@ -106,7 +106,7 @@ pub fn wait_for_none(matches: impl Fn(&str) -> bool, budget: Duration) -> io::Re
             return Ok(found.is_empty());
         }
         // Failing means that it has ended meanwhile.
-        let pidfds: Vec<_> = found.iter().filter_map(|stat| open(stat)).collect();
+        let pidfds: Vec<_> = found.iter().filter_map(open).collect();
         wait_for_exits(&pidfds, left)?;
     }
 }

@@ -19,8 +19,9 @@ use super::upstream::{Upstream, UpstreamError};
 use crate::errors::chain;
 use crate::rfb::{Effect, Skimmer, ViewerFilter, server_message};
 
-/// Bytes of one read from the server, and so of one chunk to the viewer.
-const CHUNK: usize = 64 * 1024;
+/// Bytes of one read from the server, and so of one chunk to the viewer: with its frame's head of 4 bytes just one segment
+/// on loopback, where 64 KiB would be a full one and one of a few bytes.
+const CHUNK: usize = 65_479;
 /// Parsing of the viewer's bytes pauses when this much waits for the server.
 const UPSTREAM_HIGH: usize = 16 * 1024;
 /// A buffer above this is given back when it is empty.
@@ -32,7 +33,7 @@ const STEPS: usize = 64;
 
 /// What the two directions need.
 pub(super) struct Pump<'a> {
-    pub(super) upstream: &'a Upstream,
+    pub(super) upstream: &'a mut Upstream,
     pub(super) activity: &'a Activity,
     pub(super) send_deadline: Duration,
     pub(super) upstream_deadline: Duration,
@@ -265,23 +266,26 @@ impl Pump<'_> {
     }
 
     fn read_upstream(&mut self, context: &mut Context<'_>) -> Step {
-        match self.upstream.poll_read_ready(context) {
+        // Asked first, so that a viewer to whom nothing happens needs no buffer.
+        let read = match self.upstream.poll_read_ready(context) {
+            Poll::Ready(Ok(())) => {
+                self.down.buffer.reserve(CHUNK);
+                self.upstream.poll_read(context, &mut self.down.buffer)
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        };
+        match read {
             Poll::Pending => {
                 self.down.buffer = BytesMut::new();
-                return Step::Waiting;
+                Step::Waiting
             }
-            Poll::Ready(Err(error)) => return upstream_broke(&error),
-            Poll::Ready(Ok(())) => {}
-        }
-        self.down.buffer.reserve(CHUNK);
-        match self.upstream.try_read(&mut self.down.buffer) {
-            Ok(0) => Step::End(RelayEnd::UpstreamEnded),
-            Ok(_) => {
+            Poll::Ready(Ok(0)) => Step::End(RelayEnd::UpstreamEnded),
+            Poll::Ready(Ok(_)) => {
                 self.down.rest = self.down.buffer.split().freeze();
                 Step::Done
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Step::Done,
-            Err(error) => upstream_broke(&error),
+            Poll::Ready(Err(error)) => upstream_broke(&error),
         }
     }
 }

@@ -85,7 +85,8 @@ where
     Rx: Stream<Item = Result<Bytes, E>> + Unpin + Send,
     E: Error + Send,
 {
-    let (upstream, init, early) = match timeout(options.upstream_deadline, upstream::open(address)).await {
+    let (mut upstream, init, early) = match timeout(options.upstream_deadline, upstream::open(address)).await
+    {
         Ok(Ok(opened)) => opened,
         Ok(Err(UpstreamError::Handshake(error))) => return RelayEnd::UpstreamProtocol(error),
         Ok(Err(error)) => return RelayEnd::UpstreamUnreachable(error),
@@ -98,7 +99,7 @@ where
         Err(_) => return RelayEnd::ViewerTooSlow,
     };
     let mut pump = Pump {
-        upstream: &upstream,
+        upstream: &mut upstream,
         activity,
         send_deadline: options.send_deadline,
         upstream_deadline: options.upstream_deadline,

@@ -1,11 +1,13 @@
 //! The connection to the RFB server behind us.
 
+use std::future::Future as _;
 use std::io;
+use std::pin::pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
@@ -149,8 +151,20 @@ impl Upstream {
         }
     }
 
-    /// Appends what is there, up to the spare capacity of `buffer`.
-    pub(super) fn try_read(&self, buffer: &mut BytesMut) -> io::Result<usize> {
+    /// Appends what is there, up to the spare capacity of `buffer`. Knows that a read of less than that has emptied the
+    /// socket, which saves the read that would only say so.
+    pub(super) fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut BytesMut,
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Unix(stream) => pin!(stream.read_buf(buffer)).poll(context),
+            Self::Tcp(stream) => pin!(stream.read_buf(buffer)).poll(context),
+        }
+    }
+
+    fn try_read(&self, buffer: &mut BytesMut) -> io::Result<usize> {
         match self {
             Self::Unix(stream) => stream.try_read_buf(buffer),
             Self::Tcp(stream) => stream.try_read_buf(buffer),

@@ -95,6 +95,31 @@ fn the_display_refuses_whoever_has_no_cookie() {
 }
 
 #[test]
+fn viewers_that_come_and_go_leave_no_descriptor_and_no_place_taken() {
+    let mut daemon = Daemon::start(NO_BROWSER);
+    daemon.wait_ready();
+    let gateway = daemon.gateway();
+    drop(Viewer::connect(gateway, "s1", &token("spectator", 60)).unwrap());
+    let viewers = |daemon: &Daemon| daemon.control("/v1/status")["sessions"][0]["viewers"].clone();
+    let nobody = serde_json::json!({ "spectators": 0, "controllers": 0 });
+    let settle = |daemon: &Daemon| {
+        wait_for("viewers to be gone", Duration::from_secs(10), || (viewers(daemon) == nobody).then_some(()));
+    };
+    settle(&daemon);
+    let before = leaks::open_files(daemon.pid());
+    for round in 0..20 {
+        let role = if round % 2 == 0 { "controller" } else { "spectator" };
+        let mut viewer = Viewer::connect(gateway, "s1", &token(role, 60)).unwrap();
+        assert_eq!(viewer.pixels(0, 0, 4, 4).len(), 16);
+    }
+    settle(&daemon);
+    wait_for("descriptors to be given back", Duration::from_secs(10), || {
+        // One or two of the probes' own may be open at the moment of the count.
+        (leaks::open_files(daemon.pid()) <= before + 2).then_some(())
+    });
+}
+
+#[test]
 fn health_readiness_and_metrics_agree_and_hold_nothing_secret() {
     let mut daemon = Daemon::start(NO_BROWSER);
     daemon.wait_ready();

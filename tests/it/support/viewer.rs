@@ -160,11 +160,6 @@ impl Viewer {
             }
         }
     }
-
-    /// The socket beneath, for those who want to be slow or rude.
-    pub(crate) fn stream(&self) -> &TcpStream {
-        self.socket.get_ref()
-    }
 }
 
 /// RFB KeyEvent.
