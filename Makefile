@@ -1,6 +1,7 @@
 # Every target installs what it lacks first (Debian 12, Ubuntu 22.04 and later).
 SHELL := /bin/bash
 CARGO_FLAGS ?= --locked
+TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
 .PHONY: help setup demo test ci check bench fuzz clean
 
@@ -17,7 +18,7 @@ setup:
 demo:
 	@.ci/setup run
 	cargo build $(CARGO_FLAGS) --release
-	@exec target/release/valetd dev $(DEMO_FLAGS)
+	@exec $(TARGET_DIR)/release/valetd dev $(DEMO_FLAGS)
 
 check: setup
 	cargo fmt --check
@@ -27,7 +28,7 @@ check: setup
 test: setup
 	cargo test $(CARGO_FLAGS)
 	cargo build $(CARGO_FLAGS)
-	cd tests/e2e && VALETD="$${VALETD:-$(CURDIR)/$${CARGO_TARGET_DIR:-target}/debug/valetd}" node --test --test-concurrency=1
+	cd tests/e2e && VALETD="$${VALETD:-$(TARGET_DIR)/debug/valetd}" node --test --test-concurrency=1
 
 ci: check test
 

@@ -11,7 +11,6 @@ use super::config::Config;
 use super::devtools::Client;
 use super::port;
 use super::profile_dir::ProfileDir;
-use crate::display::Display;
 use crate::supervise::{Command, Identity, Program, ProgramError, Running};
 
 /// Below this, Chromium's shared memory goes to its TMPDIR instead: pages crash when /dev/shm is full.
@@ -56,29 +55,35 @@ pub struct Places {
     pub tmp: PathBuf,
 }
 
+/// What a browser draws on.
+pub struct Screen {
+    /// Width in pixels.
+    pub width: u16,
+    /// Height in pixels.
+    pub height: u16,
+    /// Variables by which X clients find it (`DISPLAY`, `XAUTHORITY`), asked for at each start.
+    pub variables: Box<dyn Fn() -> Result<Variables, ProgramError> + Send + Sync>,
+}
+
+/// Environment variables and their values.
+pub type Variables = Vec<(OsString, OsString)>;
+
 /// The browser of one session.
 pub struct Chromium {
     config: Config,
     identity: Option<Identity>,
     places: Places,
-    size: (u16, u16),
-    display: Display,
+    screen: Screen,
     port: watch::Sender<Option<u16>>,
     // One probe runs at a time; the lock only makes that visible to the compiler.
     client: Mutex<Option<Client>>,
 }
 
 impl Chromium {
-    /// A browser that will fill `display`, which is `size` pixels wide and high.
-    pub fn new(
-        config: Config,
-        identity: Option<Identity>,
-        places: Places,
-        size: (u16, u16),
-        display: Display,
-    ) -> Self {
+    /// A browser that will fill `screen`.
+    pub fn new(config: Config, identity: Option<Identity>, places: Places, screen: Screen) -> Self {
         let port = watch::Sender::new(None);
-        Self { config, identity, places, size, display, port, client: Mutex::new(None) }
+        Self { config, identity, places, screen, port, client: Mutex::new(None) }
     }
 
     /// The DevTools port of the running browser, as it comes and goes.
@@ -92,7 +97,7 @@ impl Chromium {
         profile.push(self.places.profile.path());
         args.push(profile);
         args.push(format!("--remote-debugging-port={port}").into());
-        args.push(format!("--window-size={},{}", self.size.0, self.size.1).into());
+        args.push(format!("--window-size={},{}", self.screen.width, self.screen.height).into());
         if shm_bytes.is_none_or(|bytes| bytes < MIN_SHM_BYTES) {
             args.push("--disable-dev-shm-usage".into());
         }
@@ -101,13 +106,11 @@ impl Chromium {
         args
     }
 
-    fn env(&self, display_number: u32) -> BTreeMap<OsString, OsString> {
+    fn env(&self, screen: Variables) -> BTreeMap<OsString, OsString> {
         let home = self.places.profile.path();
         let tmp = &self.places.tmp;
         let text = |value: &str| OsString::from(value);
-        BTreeMap::from([
-            (text("DISPLAY"), format!(":{display_number}").into()),
-            (text("XAUTHORITY"), self.display.authority.as_os_str().to_owned()),
+        let mut env = BTreeMap::from([
             (text("HOME"), home.as_os_str().to_owned()),
             (text("TMPDIR"), tmp.as_os_str().to_owned()),
             (text("XDG_RUNTIME_DIR"), tmp.as_os_str().to_owned()),
@@ -117,7 +120,9 @@ impl Chromium {
             (text("DBUS_SESSION_BUS_ADDRESS"), text("unix:path=/nonexistent")),
             (text("PATH"), text("/usr/local/bin:/usr/bin:/bin")),
             (text("LANG"), text("C.UTF-8")),
-        ])
+        ]);
+        env.extend(screen);
+        env
     }
 
     /// Makes sure that the port is served by our own browser: between our choice and Chromium's bind, anybody could have
@@ -144,7 +149,7 @@ impl Chromium {
 
 impl Program for Chromium {
     fn command(&self) -> Result<Command, ProgramError> {
-        let display = self.display.address()?;
+        let screen = (self.screen.variables)()?;
         self.places
             .profile
             .remove_leftovers()
@@ -155,7 +160,7 @@ impl Program for Chromium {
         Ok(Command {
             program: self.config.program.clone(),
             args: self.args(port, shm_bytes(Path::new("/dev/shm"))),
-            env: self.env(display.number),
+            env: self.env(screen),
             cwd: self.places.profile.path().to_owned(),
             identity: self.identity,
             max_open_files: MAX_OPEN_FILES,
@@ -215,24 +220,16 @@ fn shm_bytes(path: &Path) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::display::{self, Cookie, Xvfb};
 
     fn chromium(dir: &Path) -> Chromium {
-        let xvfb = Xvfb::new(
-            display::Config { xvfb: "/usr/bin/Xvfb".into(), width: 800, height: 600, depth: 24 },
-            &display::Reservation::take().unwrap(),
-            None,
-            "/".into(),
-            "/run/a".into(),
-            Cookie::generate().unwrap(),
-        );
         let config = Config {
             program: "/usr/bin/chromium".into(),
             start_url: "https://example.org/".into(),
             extra_args: vec!["--lang=de".into()],
         };
         let places = Places { profile: ProfileDir::lock(dir, "p", None).unwrap(), tmp: "/run/t".into() };
-        Chromium::new(config, None, places, (800, 600), xvfb.display())
+        let variables = Box::new(|| Err(ProgramError::new("the display is not up")));
+        Chromium::new(config, None, places, Screen { width: 800, height: 600, variables })
     }
 
     #[test]

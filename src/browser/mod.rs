@@ -9,7 +9,7 @@ mod devtools;
 mod port;
 mod profile_dir;
 
-pub use chromium::{Chromium, Places};
+pub use chromium::{Chromium, Places, Screen, Variables};
 pub use config::Config;
 pub use devtools::{Client, Error as DevtoolsError};
 pub use profile_dir::{Error as ProfileError, ProfileDir};

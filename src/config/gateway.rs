@@ -28,8 +28,8 @@ const DEFAULT_HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
 /// Below the 30 to 60 s after which proxies and NATs drop a silent connection.
 const DEFAULT_PING_INTERVAL: Duration = Duration::from_secs(10);
 const DEFAULT_PONG_DEADLINE: Duration = Duration::from_secs(10);
-/// 64 KiB in 15 s is slower than a picture can be of use.
-const DEFAULT_SEND_DEADLINE: Duration = Duration::from_secs(15);
+/// 64 KiB in 10 s is slower than a picture can be of use, and x11vnc serves nobody else meanwhile.
+const DEFAULT_SEND_DEADLINE: Duration = Duration::from_secs(10);
 
 pub(super) fn gateway(document: &mut Document) -> Config {
     let mut section = document.section("gateway");

@@ -37,6 +37,16 @@ pub struct Display {
 }
 
 impl Display {
+    /// The variables by which X clients find the running X server.
+    ///
+    /// # Errors
+    /// When none is up.
+    pub fn variables(&self) -> Result<Vec<(OsString, OsString)>, ProgramError> {
+        let number = self.address()?.number;
+        let authority = self.authority.as_os_str().to_owned();
+        Ok(vec![("DISPLAY".into(), format!(":{number}").into()), ("XAUTHORITY".into(), authority)])
+    }
+
     /// The running X server's address.
     ///
     /// # Errors

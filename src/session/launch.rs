@@ -7,7 +7,7 @@ use super::config::{Config, HostConfig};
 use super::places::{self, RuntimeDir};
 use super::status::BROWSER;
 use super::viewer::Facts;
-use crate::browser::{Chromium, Places, ProfileDir, ProfileError};
+use crate::browser::{Chromium, Places, ProfileDir, ProfileError, Screen};
 use crate::display::{Cookie, Display, Reservation, ReserveError, Xvfb};
 use crate::supervise::{Identity, RestartPolicy, ServiceSpec, Timing};
 use crate::vnc::{RfbAddress, RfbSource, X11vnc};
@@ -138,8 +138,9 @@ fn browser_service(
 ) -> Result<(ServiceSpec, tokio::sync::watch::Receiver<Option<u16>>), Error> {
     let profile = ProfileDir::lock(&places::profiles(host)?, places::profile_name(&config.id), identity)?;
     let places = Places { profile, tmp: runtime.tmp() };
-    let size = (config.display.width, config.display.height);
-    let chromium = Chromium::new(browser.clone(), identity, places, size, display);
+    let (width, height) = (config.display.width, config.display.height);
+    let screen = Screen { width, height, variables: Box::new(move || display.variables()) };
+    let chromium = Chromium::new(browser.clone(), identity, places, screen);
     let port = chromium.devtools_port();
     let spec = ServiceSpec {
         name: BROWSER,
