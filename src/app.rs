@@ -341,13 +341,7 @@ async fn notify_state(sessions: Sessions, over: tokio_util::sync::CancellationTo
 }
 
 fn describe(status: &session::SessionStatus) -> String {
-    let word = match status.state {
-        SessionState::Starting => "starting",
-        SessionState::Ready => "ready",
-        SessionState::Degraded => "degraded",
-        SessionState::Draining => "draining",
-        SessionState::Stopped => "stopped",
-    };
+    let word = status.state.as_str();
     let troubles: Vec<_> = status
         .components
         .iter()

@@ -254,7 +254,7 @@ async fn publish_status(
         };
         let before = status.borrow().state;
         if before != next.state {
-            tracing::info!(session = %id, state = ?next.state, "session state");
+            tracing::info!(session = %id, state = next.state.as_str(), "session state");
         }
         status.send_if_modified(|current| {
             let changed = *current != next;

@@ -34,6 +34,19 @@ pub enum SessionState {
     Stopped,
 }
 
+impl SessionState {
+    /// The state as a word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Degraded => "degraded",
+            Self::Draining => "draining",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
 /// One part of a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Component {

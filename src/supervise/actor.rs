@@ -353,7 +353,7 @@ impl Group {
         let (session, service) = (&self.name, self.specs[index].name);
         match report {
             Report::Up { took } => {
-                tracing::info!(%session, service, took_ms = %took.as_millis(), "up");
+                tracing::info!(%session, service, took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX), "up");
             }
             Report::Failed { reason, retry_in } => {
                 let in_crash_loop = self.views.get(index).is_some_and(|view| view.crash_loop);
