@@ -1,4 +1,4 @@
-# Every target installs what it lacks first (Debian 12, Ubuntu 22.04 and later).
+# Every target installs what it lacks first (Debian 12; on Ubuntu, Chromium is a snap and has to be brought along).
 SHELL := /bin/bash
 CARGO_FLAGS ?= --locked
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))

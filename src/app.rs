@@ -1,7 +1,6 @@
 //! The daemon as a whole: build (bind, nothing served yet), run, drain.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -32,15 +31,6 @@ pub enum Error {
     /// Another daemon works on this state directory.
     #[error("cannot start a second daemon")]
     Locked(#[from] LockError),
-    /// The state directory cannot be made.
-    #[error("cannot make {path}")]
-    StateDir {
-        /// Which.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: std::io::Error,
-    },
     /// Processes cannot be supervised here.
     #[error("cannot supervise processes on this host")]
     Host(#[from] HostError),
@@ -116,8 +106,6 @@ impl App {
     /// With the first thing that cannot be had; what was taken before it is given back.
     pub async fn build(config: Config) -> Result<Self, Error> {
         let state_dir = &config.host.state_dir;
-        std::fs::create_dir_all(state_dir)
-            .map_err(|source| Error::StateDir { path: state_dir.clone(), source })?;
         let lock = InstanceLock::acquire(state_dir)?;
         let registry = metrics::registry()?;
         let manager = Manager::new(config.host.clone());
@@ -127,6 +115,7 @@ impl App {
         let api = Api::bind(&config.api, manager.sessions(), registry, draining.subscribe()).await?;
         let mut scope = Scope::new();
         let system = Host::start(&mut scope, HostParams::new(state_dir)).await?;
+        system.remove_on_death(&config.api.socket).await;
         Ok(Self { config, scope, system, manager, gateway, api, draining, _lock: lock })
     }
 

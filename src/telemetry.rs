@@ -61,6 +61,14 @@ impl LevelHandle {
     }
 }
 
+/// Whether [`LevelHandle::set`] would take this level.
+///
+/// # Errors
+/// When it does not parse.
+pub fn check_level(level: &str) -> Result<(), Error> {
+    parse(level).map(drop)
+}
+
 fn parse(level: &str) -> Result<EnvFilter, Error> {
     EnvFilter::try_new(level).map_err(|source| Error::Level { level: level.to_owned(), source })
 }

@@ -19,7 +19,7 @@ const CLOSE_REASONS = {
   1000: { sign: 'over', title: 'Connection closed', text: 'The host closed the connection.', again: 'ask', action: 'Connect again' },
   1001: { sign: 'over', title: 'The host is restarting', text: 'Your session comes back as soon as the host does.', again: 'later', keepPicture: true },
   1006: { sign: 'over', title: 'Connection lost', text: 'The line to the host broke.', again: 'later', keepPicture: true },
-  1008: { sign: 'over', title: 'Connection too slow', text: 'This device or its network could not keep up with the picture.', again: 'ask', action: 'Connect again' },
+  1008: { sign: 'over', title: 'Connection closed', text: 'This device or its network could not keep up with the picture, or what it sent was not understood.', again: 'ask', action: 'Connect again' },
   1011: { sign: 'over', title: 'The display is gone', text: 'The remote screen failed and could not be brought back.', again: 'ask', action: 'Look again' },
   1012: { sign: 'over', title: 'The display is restarting', text: 'The remote screen is being brought back.', again: 'quickly', keepPicture: true },
   1013: { sign: 'over', title: 'The host is busy', text: 'It has no room for another viewer right now.', again: 'later' },

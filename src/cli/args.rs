@@ -49,7 +49,7 @@ pub enum Command {
     ///
     /// Signs with auth.signing_key, or else with the first shared secret of auth.keys.
     Token(TokenArgs),
-    /// Show what runs, who watches and what it costs.
+    /// Show what runs, how it is, and who watches.
     Status(StatusArgs),
     /// Ask whether this machine can do it: each check with its remedy.
     Doctor(DoctorArgs),

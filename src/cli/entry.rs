@@ -20,7 +20,7 @@ pub fn main() -> Exit {
         Command::Dev(args) => dev::run(&args, credentials, &mut out, &mut err),
         Command::Check(args) => check::run(&args, env::vars_os(), credentials, &mut out, &mut err),
         Command::Token(args) => token::run(&args, env::vars_os(), credentials, &mut out, &mut err),
-        Command::Status(args) => status::run(&args, credentials, &mut out, &mut err),
+        Command::Status(args) => status::run(&args, &mut out, &mut err),
         Command::Doctor(args) => doctor::run(&args, credentials, &mut out, &mut err),
     }
 }

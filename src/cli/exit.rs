@@ -13,7 +13,7 @@ pub enum Exit {
     Usage,
     /// 69: a program that is needed (Xvfb, Chromium, x11vnc) is missing.
     ProgramMissing,
-    /// 75: another daemon already runs with this runtime directory; trying later may help.
+    /// 75: another daemon already works on this state directory; trying later may help.
     AlreadyRunning,
     /// 78: the configuration is wrong; starting again will not help.
     Configuration,

@@ -92,8 +92,11 @@ pub(super) fn programs(config: &Config) -> Vec<(&'static str, &Path, &'static st
 fn reload_from(path: PathBuf, credentials_dir: Option<PathBuf>, level: LevelHandle) -> Reload {
     Reload {
         read: Box::new(move || {
-            load(Some(&path), std::env::vars_os(), credentials_dir.as_deref())
-                .map_err(|mistakes| mistakes.to_string())
+            let config = load(Some(&path), std::env::vars_os(), credentials_dir.as_deref())
+                .map_err(|mistakes| mistakes.to_string())?;
+            // Before anything is in force: the filter's grammar is finer than the configuration's.
+            telemetry::check_level(&config.log.level).map_err(|error| chain(&error))?;
+            Ok(config)
         }),
         set_level: Box::new(move |text| level.set(text).map_err(|error| chain(&error))),
     }

@@ -15,7 +15,7 @@ use tokio::time::{interval, timeout};
 use super::args::DEFAULT_CONFIG;
 use super::output::{answer, complain};
 use super::{Exit, StatusArgs};
-use crate::config::load;
+use crate::config::control_socket;
 use crate::errors::chain;
 
 /// For one answer; the daemon gives its own parts a second.
@@ -45,15 +45,11 @@ enum Error {
 }
 
 /// Prints the status on `out`, once or again and again.
-pub fn run(
-    args: &StatusArgs,
-    credentials_dir: Option<&Path>,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> Exit {
-    let path = args.config.clone().unwrap_or_else(|| DEFAULT_CONFIG.into());
-    let socket = match load(Some(&path), std::env::vars_os(), credentials_dir) {
-        Ok(config) => config.api.socket,
+pub fn run(args: &StatusArgs, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
+    let default = Path::new(DEFAULT_CONFIG);
+    let path = args.config.as_deref().or_else(|| default.exists().then_some(default));
+    let socket = match control_socket(path, std::env::vars_os()) {
+        Ok(socket) => socket,
         Err(mistakes) => return complain(err, &mistakes.to_string(), Exit::Configuration),
     };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {

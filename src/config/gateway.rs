@@ -88,7 +88,7 @@ fn limits(mut section: Section<'_>) -> Limits {
         ),
         max_unauthenticated: section.number("max_unauthenticated", DEFAULT_MAX_UNAUTHENTICATED, 1..=65_535),
         max_viewers_per_session: section.number("max_viewers_per_session", DEFAULT_MAX_VIEWERS, 1..=1_000),
-        max_header_bytes: section.number("max_header_bytes", DEFAULT_MAX_HEADER_BYTES, 1_024..=65_536),
+        max_header_bytes: section.number("max_header_bytes", DEFAULT_MAX_HEADER_BYTES, 8_192..=65_536),
         handshake_deadline: section.duration(
             "handshake_deadline",
             DEFAULT_HANDSHAKE_DEADLINE,

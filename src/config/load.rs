@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use toml::Table;
 
@@ -57,6 +57,26 @@ pub fn check(
 /// Never in practice: an empty document is read.
 pub fn defaults() -> Result<Config, ConfigErrors> {
     check_all("", std::iter::empty(), &|_| Err(String::new())).map(|(config, _mistakes, _known)| config)
+}
+
+/// Where the daemon with this configuration has its control socket. Reads no secrets: whoever asks a running daemon may not
+/// be allowed to.
+///
+/// # Errors
+/// When the file cannot be read, or the socket's own setting is wrong.
+pub fn control_socket(
+    path: Option<&Path>,
+    environment: impl Iterator<Item = (OsString, OsString)>,
+) -> Result<PathBuf, ConfigErrors> {
+    let text = match path {
+        Some(path) => read(path)?,
+        None => String::new(),
+    };
+    let (config, mistakes, _known) = check_all(&text, environment, &|_| Err(String::new()))?;
+    match mistakes.into_iter().find(|mistake| mistake.key == "api.socket") {
+        Some(mistake) => Err(mistake.into()),
+        None => Ok(config.api.socket),
+    }
 }
 
 /// Every key there is, in the form `gateway.limits.max_connections` and `auth.keys[].kid`.

@@ -24,7 +24,7 @@ mod values;
 mod tests;
 
 pub use changes::{Change, differences};
-pub use load::{ENVIRONMENT_PREFIX, MAX_FILE_BYTES, check, defaults, known_keys, load};
+pub use load::{ENVIRONMENT_PREFIX, MAX_FILE_BYTES, check, control_socket, defaults, known_keys, load};
 pub use mistake::{ConfigErrors, Mistake};
 pub use resolved::resolved;
 pub use secrets::{Files, Wanted};

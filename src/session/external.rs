@@ -40,11 +40,14 @@ pub(super) async fn watch_server(
         }
         let (status, reason) = match timeout(DEADLINE, relay::probe(&address)).await {
             Ok(Ok(())) => (ComponentStatus::Ok, None),
-            Ok(Err(error)) => (ComponentStatus::Failing, Some(crate::errors::chain(&error))),
-            Err(_elapsed) => (
+            // What is behind the colon is for operators.
+            Ok(Err(error)) => (
                 ComponentStatus::Failing,
-                Some(format!("no RFB handshake with {address} within {DEADLINE:?}")),
+                Some(format!("no RFB handshake: {}", crate::errors::chain(&error))),
             ),
+            Err(_elapsed) => {
+                (ComponentStatus::Failing, Some(format!("no RFB handshake within {DEADLINE:?}: {address}")))
+            }
         };
         state.send_if_modified(|component| {
             let changed = component.status != status;

@@ -17,7 +17,7 @@ use crate::display::Reservation;
 use crate::ids::SessionId;
 use crate::supervise::{Group, GroupHandle, Identity, StopReport};
 use crate::sys::Host;
-use crate::tasks::Scope;
+use crate::tasks::{Outcome, Scope};
 use crate::vnc::RfbSource;
 
 /// Requests that may wait for the manager. They are few and short; a full queue means that it hangs.
@@ -174,9 +174,12 @@ impl Manager {
                     }
                     None => break,
                 },
-                Some(finished) = self.scope.join_next() => {
-                    tracing::debug!(task = finished.name, outcome = ?finished.outcome, "a session task ended");
-                }
+                Some(finished) = self.scope.join_next() => match finished.outcome {
+                    Outcome::Panicked(error) => {
+                        tracing::error!(task = finished.name, error, "a session's task panicked");
+                    }
+                    outcome => tracing::debug!(task = finished.name, ?outcome, "a session's task ended"),
+                },
             }
         }
     }

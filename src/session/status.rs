@@ -92,9 +92,8 @@ impl Component {
             ServiceState::Up => ComponentStatus::Ok,
             ServiceState::Stopped => ComponentStatus::Stopped,
             // Probes that fail before the first success are how a start looks.
-            ServiceState::Waiting | ServiceState::Starting if service.starts <= 1 => {
-                ComponentStatus::Starting
-            }
+            ServiceState::Waiting if service.starts == 0 => ComponentStatus::Starting,
+            ServiceState::Starting if service.starts <= 1 => ComponentStatus::Starting,
             ServiceState::Waiting
             | ServiceState::Starting
             | ServiceState::Unresponsive

@@ -1,4 +1,4 @@
-//! One viewer on an external RFB server. RFB ends on both sides here: each gets a handshake of its own, the server's
+//! One viewer on an RFB server, x11vnc of ours or an external one. RFB ends on both sides here: each gets a handshake of its own, the server's
 //! bytes then flow to the viewer untouched, and the viewer's are parsed, judged and encoded anew.
 //!
 //! **Clipboard of the display.** What the server says about its clipboard reaches spectators too, since nothing is cut

@@ -260,6 +260,27 @@ fn f55_a_viewer_that_stops_reading_is_put_out_and_costs_little() {
 }
 
 #[test]
+fn f56_a_viewer_that_reads_a_byte_at_a_time_is_put_out_as_well() {
+    let mut daemon = Daemon::start(&format!("{NO_BROWSER}\n[gateway.limits]\nsend_deadline = \"2s\"\n"));
+    daemon.wait_ready();
+    let mut slow = Viewer::connect(daemon.gateway(), "s1", &token("spectator", 120)).unwrap();
+    let began = Instant::now();
+    // More of the picture than all buffers between here and the display hold.
+    let request = [3, 0, 0, 0, 0, 0, 3, 32, 2, 88];
+    let put_out = wait_for("the trickling viewer to be put out", Duration::from_secs(60), || {
+        let open = slow.try_send(&request.repeat(64)) && slow.trickle();
+        let left = daemon.log().iter().any(|record| record["why"] == "too_slow");
+        (!open || left).then(|| began.elapsed())
+    });
+    record("F56 a viewer that trickles", put_out);
+    wait_for("the log to say why", Duration::from_secs(10), || {
+        daemon.log().iter().any(|record| record["why"] == "too_slow").then_some(())
+    });
+    drop(slow);
+    stop_without_leaks(daemon);
+}
+
+#[test]
 fn f63_keys_held_by_a_controller_that_vanishes_are_released() {
     let mut daemon = Daemon::start(NO_BROWSER);
     daemon.wait_ready();

@@ -23,7 +23,7 @@ export class Daemon {
   #log = [];
   #exited;
 
-  /** The line that it printed once it was ready (DESIGN 4.1). */
+  /** The line that it printed once it was ready. */
   about = null;
 
   /**

@@ -143,6 +143,11 @@ impl Viewer {
         pixels
     }
 
+    /// Takes one byte of what the server has sent, past the WebSocket; `false` when the connection is gone.
+    pub(crate) fn trickle(&mut self) -> bool {
+        matches!(self.socket.get_mut().read(&mut [0]), Ok(1))
+    }
+
     /// Reads until the server closes, and returns its close code; 1006 when it just hung up.
     pub(crate) fn close_code(&mut self, deadline: Duration) -> u16 {
         let end = std::time::Instant::now() + deadline;
