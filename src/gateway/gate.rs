@@ -114,7 +114,7 @@ impl Gate {
         };
         let seat = Seats::take(&self.seats, session.id(), grant.role, self.max_viewers_per_session)
             .ok_or(Refused::TooManyViewers)?;
-        let ticket = session.viewer(access).map_err(|why| {
+        let ticket = session.viewer(access).await.map_err(|why| {
             tracing::debug!(session = %session.id(), reason = why.reason, "not ready for viewers");
             Refused::NotReady(why.retry_after)
         })?;

@@ -125,7 +125,7 @@ impl Manager {
             inner: Arc::new(Inner {
                 id: config.id.clone(),
                 user: config.user.clone(),
-                backend: Backend::Relay(rfb),
+                backend: Backend::Relay { address: rfb, external: external.is_some() },
                 status: status.subscribe(),
                 facts,
                 counts: Counts::default(),

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures_util::{Sink, Stream, StreamExt as _};
 use serde::Serialize;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::status::{SessionState, SessionStatus};
 use crate::ids::{SessionId, UserId};
@@ -21,6 +22,8 @@ use crate::vnc::{Activity, RfbAddress};
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// For the viewer's side of the RFB handshake.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+/// For asking an external RFB server once more before a viewer is turned away.
+const PROBE_DEADLINE: Duration = Duration::from_millis(900);
 /// For connecting to the RFB server, its side of the handshake, and for each write to it.
 const UPSTREAM_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -79,7 +82,12 @@ pub(super) struct Inner {
 /// What a viewer is shown.
 pub(super) enum Backend {
     /// The picture of an RFB server.
-    Relay(RfbAddress),
+    Relay {
+        /// Where it listens.
+        address: RfbAddress,
+        /// Whether somebody else runs it.
+        external: bool,
+    },
     /// The bytes of a test's own server.
     #[cfg(test)]
     Splice(super::stand_in::Splice),
@@ -180,21 +188,33 @@ impl Session {
         &self.inner.facts
     }
 
-    /// A place for one viewer. Nothing has been connected yet.
+    /// A place for one viewer.
     ///
     /// # Errors
     /// When there is no picture to show at the moment.
-    pub fn viewer(&self, access: Access) -> Result<ViewerTicket, NotReady> {
-        let status = self.inner.status.borrow();
-        if status.has_picture() {
-            return Ok(ViewerTicket { session: self.clone(), access });
+    pub async fn viewer(&self, access: Access) -> Result<ViewerTicket, NotReady> {
+        let ticket = ViewerTicket { session: self.clone(), access };
+        let (has_picture, state) = {
+            let status = self.inner.status.borrow();
+            (status.has_picture(), status.state)
+        };
+        if has_picture || self.answers_again(state).await {
+            return Ok(ticket);
         }
-        let reason = match status.state {
+        let reason = match state {
             SessionState::Starting => "the session is starting",
             SessionState::Draining | SessionState::Stopped => "the session is ending",
             SessionState::Ready | SessionState::Degraded => "the display is being restarted",
         };
         Err(NotReady { retry_after: RETRY_AFTER, reason })
+    }
+
+    /// Asks an external RFB server that did not answer its last probe once more: it may be back for a part of a second, and
+    /// nobody but this viewer waits for it.
+    async fn answers_again(&self, state: SessionState) -> bool {
+        let Backend::Relay { address, external: true } = &self.inner.backend else { return false };
+        !matches!(state, SessionState::Draining | SessionState::Stopped)
+            && matches!(timeout(PROBE_DEADLINE, relay::probe(address)).await, Ok(Ok(())))
     }
 }
 
@@ -250,7 +270,7 @@ impl ViewerTicket {
             return splice.serve(self.access, tx, rx, send_deadline, activity).await;
         }
         #[cfg_attr(not(test), expect(irrefutable_let_patterns, reason = "tests have a second backend"))]
-        let Backend::Relay(rfb) = &inner.backend else { return ViewerEnd::DisplayLost };
+        let Backend::Relay { address: rfb, .. } = &inner.backend else { return ViewerEnd::DisplayLost };
         let mut status = inner.status.clone();
         let over = Box::pin(async move {
             // The sender lives as long as the session; its end is the session's.

@@ -268,3 +268,52 @@ fn an_external_rfb_server_is_shown_and_its_loss_shows_in_health() {
     assert_eq!(outer.get("/readyz").0, 503);
     assert!(!Path::new(&socket).exists());
 }
+
+#[test]
+fn an_external_rfb_server_that_is_back_is_shown_at_once() {
+    let place = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = place.local_addr().unwrap();
+    drop(place);
+    let external = format!("{NO_BROWSER}\n[display]\nrfb = {{ address = \"tcp:{address}\" }}");
+    let mut daemon = Daemon::start(&external);
+    let gateway = daemon.gateway();
+    wait_for("health to see that nobody is there", READY, || {
+        (daemon.component("rfb")["status"] == "failing").then_some(())
+    });
+    assert_eq!(Viewer::connect(gateway, "s1", &token("spectator", 60)).err(), Some(503));
+    let listener = std::net::TcpListener::bind(address).unwrap();
+    let server =
+        std::thread::Builder::new().name("rfb server".into()).spawn(move || greet_all(&listener)).unwrap();
+    // Long before the next probe of its own accord could be relied on.
+    let viewer = Viewer::connect(gateway, "s1", &token("spectator", 60)).unwrap();
+    assert_eq!(viewer.size, (64, 48));
+    drop(viewer);
+    daemon.stop(Duration::from_secs(30));
+    // Its loop ends with a connection that says nothing.
+    drop(std::net::TcpStream::connect(address).unwrap());
+    server.join().unwrap();
+}
+
+/// Shakes hands with every client as an RFB 3.8 server of 64 by 48 pixels, until one leaves before it has said anything.
+fn greet_all(listener: &std::net::TcpListener) {
+    use std::io::{Read as _, Write as _};
+    for stream in listener.incoming() {
+        let mut stream = stream.unwrap();
+        let mut version = [0; 12];
+        stream.write_all(b"RFB 003.008\n").unwrap();
+        if stream.read_exact(&mut version).is_err() {
+            return;
+        }
+        let mut init = vec![0, 64, 0, 48, 32, 24, 0, 1, 0, 255, 0, 255, 0, 255, 16, 8, 0, 0, 0, 0];
+        init.extend_from_slice(&[0, 0, 0, 1, b'x']);
+        let mut byte = [0];
+        // A probe leaves after the list of security types.
+        let shaken = stream.write_all(&[1, 1]).and_then(|()| stream.read_exact(&mut byte));
+        let shaken =
+            shaken.and_then(|()| stream.write_all(&[0; 4])).and_then(|()| stream.read_exact(&mut byte));
+        if shaken.and_then(|()| stream.write_all(&init)).is_ok() {
+            // Serves this viewer, who asks for nothing, until it leaves.
+            while matches!(stream.read(&mut byte), Ok(1)) {}
+        }
+    }
+}
