@@ -50,7 +50,8 @@ pub(crate) struct Viewer {
 }
 
 impl Viewer {
-    /// Upgrades and shakes hands; `Err` is the HTTP status of a refusal.
+    /// Upgrades and shakes hands; `Err` is the HTTP status of a refusal, or the close code of an end before the first
+    /// picture.
     pub(crate) fn connect(gateway: SocketAddr, session: &str, token: &str) -> Result<Self, u16> {
         let mut request = format!("ws://{gateway}/sessions/{session}/vnc").into_client_request().unwrap();
         let protocols = format!("binary, jwt.{token}");
@@ -67,21 +68,22 @@ impl Viewer {
         };
         assert_eq!(response.headers()["sec-websocket-protocol"], "binary");
         let mut viewer = Self { socket, pending: Vec::new(), size: (0, 0), name: String::new() };
-        viewer.shake_hands();
+        viewer.shake_hands()?;
         Ok(viewer)
     }
 
-    fn shake_hands(&mut self) {
-        assert_eq!(self.read(12), b"RFB 003.008\n");
-        self.send(b"RFB 003.008\n");
-        assert_eq!(self.read(2), [1, 1], "one security type, None");
-        self.send(&[1]);
-        assert_eq!(self.read(4), [0; 4], "SecurityResult OK");
-        self.send(&[1]);
-        let init = self.read(24);
+    fn shake_hands(&mut self) -> Result<(), u16> {
+        assert_eq!(self.try_read(12)?, b"RFB 003.008\n");
+        self.try_send(b"RFB 003.008\n");
+        assert_eq!(self.try_read(2)?, [1, 1], "one security type, None");
+        self.try_send(&[1]);
+        assert_eq!(self.try_read(4)?, [0; 4], "SecurityResult OK");
+        self.try_send(&[1]);
+        let init = self.try_read(24)?;
         self.size = (u16::from_be_bytes([init[0], init[1]]), u16::from_be_bytes([init[2], init[3]]));
         let length = u32::from_be_bytes([init[20], init[21], init[22], init[23]]);
-        self.name = String::from_utf8(self.read(length as usize)).unwrap();
+        self.name = String::from_utf8(self.try_read(length as usize)?).unwrap();
+        Ok(())
     }
 
     /// Sends RFB bytes in one message.
@@ -96,14 +98,22 @@ impl Viewer {
 
     /// Exactly `length` bytes of the server's stream.
     pub(crate) fn read(&mut self, length: usize) -> Vec<u8> {
+        self.try_read(length).unwrap_or_else(|code| panic!("closed with {code}"))
+    }
+
+    fn try_read(&mut self, length: usize) -> Result<Vec<u8>, u16> {
         while self.pending.len() < length {
-            match self.socket.read().unwrap() {
-                Message::Binary(bytes) => self.pending.extend_from_slice(&bytes),
-                Message::Close(frame) => panic!("closed with {frame:?}"),
-                _control => {}
+            match self.socket.read() {
+                Ok(Message::Binary(bytes)) => self.pending.extend_from_slice(&bytes),
+                Ok(Message::Close(frame)) => return Err(frame.map_or(1005, |frame| frame.code.into())),
+                Ok(_control) => {}
+                Err(Error::Io(error)) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    panic!("nothing for {DEADLINE:?}")
+                }
+                Err(_gone) => return Err(1006),
             }
         }
-        self.pending.drain(..length).collect()
+        Ok(self.pending.drain(..length).collect())
     }
 
     /// Asks for raw true-colour pixels (BGRX) of a rectangle and returns them.
