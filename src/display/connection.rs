@@ -1,12 +1,13 @@
-//! A connection to an X server that asks one question: do you answer?
+//! A connection to an X server, for the one question whether it answers, and for one nudge.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use x11rb_protocol::connect::Connect;
 use x11rb_protocol::errors::ConnectError;
-use x11rb_protocol::protocol::xproto::GetInputFocusRequest;
+use x11rb_protocol::protocol::xproto::{AtomEnum, ChangePropertyRequest, GetInputFocusRequest, PropMode};
 
 use super::auth::{Cookie, PROTOCOL};
 
@@ -29,11 +30,15 @@ pub enum Error {
     /// The answer to a harmless request was an error.
     #[error("the X server answered with error code {0}")]
     Protocol(u8),
+    /// It has no screen.
+    #[error("the X server has no screen")]
+    NoScreen,
 }
 
 /// An open connection. It has no windows and selects no events.
 pub struct Connection {
     stream: UnixStream,
+    root: u32,
 }
 
 impl Connection {
@@ -55,8 +60,9 @@ impl Connection {
                 break;
             }
         }
-        connect.into_setup()?;
-        Ok(Self { stream })
+        let setup = connect.into_setup()?;
+        let root = setup.roots.first().ok_or(Error::NoScreen)?.root;
+        Ok(Self { stream, root })
     }
 
     /// One round trip (`GetInputFocus`, as Xlib's `XSync` does). Not cancel safe: after a timeout, open anew.
@@ -65,9 +71,7 @@ impl Connection {
     /// When the connection broke or the server answered with an error.
     pub async fn round_trip(&mut self) -> Result<(), Error> {
         let (request, _no_fds) = GetInputFocusRequest.serialize();
-        for part in &request {
-            self.stream.write_all(part).await?;
-        }
+        self.write(&request).await?;
         let mut packet = [0; PACKET_BYTES];
         loop {
             self.stream.read_exact(&mut packet).await?;
@@ -78,5 +82,32 @@ impl Connection {
                 _event => {}
             }
         }
+    }
+
+    /// Tells those who watch CUT_BUFFER0 (ICCCM, "Peer-to-Peer Communication by Means of Cut Buffers") of a change, by
+    /// appending nothing to it. Not cancel safe.
+    ///
+    /// # Errors
+    /// When the connection broke or the server answered with an error.
+    pub async fn announce_cut_buffer(&mut self) -> Result<(), Error> {
+        let request = ChangePropertyRequest {
+            mode: PropMode::APPEND,
+            window: self.root,
+            property: AtomEnum::CUT_BUFFER0.into(),
+            type_: AtomEnum::STRING.into(),
+            format: 8,
+            data_len: 0,
+            data: Cow::Borrowed(&[]),
+        };
+        let (request, _no_fds) = request.serialize();
+        self.write(&request).await?;
+        self.round_trip().await
+    }
+
+    async fn write(&mut self, request: &[impl AsRef<[u8]> + Sync]) -> Result<(), Error> {
+        for part in request {
+            self.stream.write_all(part.as_ref()).await?;
+        }
+        Ok(())
     }
 }

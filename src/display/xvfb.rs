@@ -34,6 +34,7 @@ pub struct Display {
     address: watch::Receiver<Option<Address>>,
     /// The file that clients present as `XAUTHORITY`.
     pub authority: Arc<Path>,
+    cookie: Cookie,
 }
 
 impl Display {
@@ -53,6 +54,16 @@ impl Display {
     /// When none is up.
     pub fn address(&self) -> Result<Address, ProgramError> {
         self.address.borrow().clone().ok_or_else(|| ProgramError::new("the display is not up"))
+    }
+
+    /// A connection to the running X server.
+    ///
+    /// # Errors
+    /// When none is up, or it does not let us in.
+    pub async fn connect(&self) -> Result<Connection, ProgramError> {
+        Connection::open(&self.address()?.socket, &self.cookie)
+            .await
+            .map_err(|error| ProgramError::caused_by("no connection to the X server", error))
     }
 }
 
@@ -97,7 +108,11 @@ impl Xvfb {
 
     /// Where it can be found, for those who draw on it or watch it.
     pub fn display(&self) -> Display {
-        Display { address: self.address.subscribe(), authority: Arc::clone(&self.authority) }
+        Display {
+            address: self.address.subscribe(),
+            authority: Arc::clone(&self.authority),
+            cookie: self.cookie.clone(),
+        }
     }
 
     fn args(&self) -> Vec<OsString> {
@@ -160,14 +175,11 @@ impl Program for Xvfb {
 
     fn probe<'a>(&'a self, _running: &'a Running) -> BoxFuture<'a, Result<(), ProgramError>> {
         Box::pin(async move {
-            let address = self.display().address()?;
             let mut kept = self.connection.lock().await;
             // Taken out while in use: a probe that is dropped half-way must not leave a connection out of step.
             let mut connection = match kept.take() {
                 Some(connection) => connection,
-                None => Connection::open(&address.socket, &self.cookie)
-                    .await
-                    .map_err(|error| ProgramError::caused_by("no connection to the X server", error))?,
+                None => self.display().connect().await?,
             };
             connection
                 .round_trip()

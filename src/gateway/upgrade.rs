@@ -200,4 +200,13 @@ mod tests {
             assert!(oracle::check(GOOD.replace(from, to).as_bytes()), "{to}");
         }
     }
+
+    #[test]
+    fn the_seeds_of_the_fuzz_target_are_heads() {
+        let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/seeds/ws_upgrade");
+        let judged = std::fs::read_dir(seeds)
+            .unwrap()
+            .filter(|seed| oracle::check(&std::fs::read(seed.as_ref().unwrap().path()).unwrap()));
+        assert_eq!(judged.count(), 7);
+    }
 }

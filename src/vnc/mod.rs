@@ -1,6 +1,7 @@
 //! Carrying RFB between a viewer and the server behind us.
 
 pub mod activity;
+mod clipboard;
 pub mod config;
 mod pump;
 pub mod relay;

@@ -164,7 +164,8 @@ impl Upstream {
         }
     }
 
-    fn try_read(&self, buffer: &mut BytesMut) -> io::Result<usize> {
+    /// Appends what is there, up to the spare capacity of `buffer`; `WouldBlock` when that is nothing.
+    pub(super) fn try_read(&self, buffer: &mut BytesMut) -> io::Result<usize> {
         match self {
             Self::Unix(stream) => stream.try_read_buf(buffer),
             Self::Tcp(stream) => stream.try_read_buf(buffer),

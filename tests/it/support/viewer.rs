@@ -130,6 +130,13 @@ impl Viewer {
         let mut missing = w * h;
         while missing > 0 {
             let head = self.read(4);
+            if head[0] == 3 {
+                // Text comes unasked.
+                let length = self.read(4);
+                let length = u32::from_be_bytes([length[0], length[1], length[2], length[3]]);
+                self.read(usize::try_from(length).unwrap());
+                continue;
+            }
             assert_eq!(head[0], 0, "only framebuffer updates were asked for");
             for _rectangle in 0..u16::from_be_bytes([head[2], head[3]]) {
                 let field: Vec<u16> =

@@ -34,6 +34,11 @@ impl Display {
         Self { connection, root }
     }
 
+    /// The connection itself.
+    pub(crate) fn connection(&self) -> &RustConnection {
+        &self.connection
+    }
+
     /// How many keys are held down.
     pub(crate) fn keys_down(&self) -> u32 {
         let reply = self.connection.query_keymap().unwrap().reply().unwrap();
