@@ -169,7 +169,8 @@ pub(super) async fn cycles(state: &Path) -> Ready {
         cpu_ticks() - cpu,
         began.elapsed().as_millis()
     );
-    assert_eq!(open_files(), files, "descriptors leak");
+    // The last pipes of a run are closed an instant after its end, at either count.
+    wait_for("no more descriptors than after two cycles", || async { open_files() <= files }).await;
     assert!(grown < 4096, "memory grows: {grown} KiB");
     assert_eq!(host.finish().await.unwrap(), 0);
     Ready { text, stays: false }
