@@ -15,7 +15,7 @@ use crate::app::{Addresses, App, Reload};
 use crate::auth::Role;
 use crate::config::{Config, load};
 use crate::errors::chain;
-use crate::ids::{SessionId, UserId};
+use crate::ids::{BadUserId, SessionId, UserId};
 use crate::session::{Session, SessionState, Sessions};
 use crate::telemetry;
 
@@ -75,7 +75,10 @@ async fn serve(
         let text = match links(&config, addresses, &session, place) {
             Ok(links) if args.json => format!("{}\n", links.json()),
             Ok(links) => links.text(),
-            Err(error) => format!("no tokens: {}\n", chain(&error)),
+            Err(error) => {
+                tracing::error!(error = %chain(&error), "no link to print");
+                return Exit::Failed;
+            }
         };
         let exit = answer(out, &text);
         if exit != Exit::Clean {
@@ -209,12 +212,22 @@ struct Links {
     secret_file: PathBuf,
 }
 
+/// Why there are no links to show.
+#[derive(Debug, thiserror::Error)]
+enum LinkError {
+    #[error("the developer's name is no user id")]
+    User(#[from] BadUserId),
+    #[error("cannot make a token")]
+    Token(#[from] token::TokenError),
+}
+
 fn links(
     config: &Config,
     addresses: Addresses,
     session: &Session,
     place: &Place,
-) -> Result<Links, token::TokenError> {
+) -> Result<Links, LinkError> {
+    let user: UserId = USER.parse()?;
     let mut gateway = addresses.gateway;
     if gateway.ip().is_unspecified() {
         gateway.set_ip(Ipv4Addr::LOCALHOST.into());
@@ -223,7 +236,7 @@ fn links(
     let mint = |role| {
         let args = TokenArgs {
             session: session.id().clone(),
-            user: user(),
+            user: user.clone(),
             role: Some(role),
             ttl: TOKEN_TTL,
             config: PathBuf::new(),
@@ -252,11 +265,6 @@ fn links(
         authority: facts.display.as_ref().map(|display| display.authority.to_path_buf()),
         secret_file: place.secret(),
     })
-}
-
-fn user() -> UserId {
-    // A constant that is a valid id; the fallback is never taken.
-    USER.parse().unwrap_or_else(|_| unreachable!("{USER} is a user id"))
 }
 
 impl Links {

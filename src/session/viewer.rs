@@ -209,6 +209,15 @@ impl Session {
         Err(NotReady { retry_after: RETRY_AFTER, reason })
     }
 
+    /// Waits for the session's end.
+    async fn over(&self) {
+        let over =
+            |status: &SessionStatus| matches!(status.state, SessionState::Draining | SessionState::Stopped);
+        let mut status = self.inner.status.clone();
+        // The sender lives as long as the session; its end is the session's.
+        let _over_or_gone = status.wait_for(over).await;
+    }
+
     /// Asks an external RFB server that did not answer its last probe once more: it may be back for a part of a second, and
     /// nobody but this viewer waits for it.
     async fn answers_again(&self, state: SessionState) -> bool {
@@ -258,33 +267,23 @@ impl ViewerTicket {
     {
         let inner = &self.session.inner;
         let _counted = Counted::new(inner.counts.of(self.access));
-        let options = RelayOptions {
-            access: self.access,
-            desktop_name: format!("valetd {}", inner.id),
-            handshake_deadline: HANDSHAKE_DEADLINE,
-            send_deadline,
-            upstream_deadline: UPSTREAM_DEADLINE,
-        };
-        #[cfg(test)]
-        if let Backend::Splice(splice) = &inner.backend {
-            return splice.serve(self.access, tx, rx, send_deadline, activity).await;
+        match &inner.backend {
+            Backend::Relay { address, .. } => {
+                let options = RelayOptions {
+                    access: self.access,
+                    desktop_name: format!("valetd {}", inner.id),
+                    handshake_deadline: HANDSHAKE_DEADLINE,
+                    send_deadline,
+                    upstream_deadline: UPSTREAM_DEADLINE,
+                };
+                // A relay whose viewer's stream ends releases what the viewer held; one that is dropped does not.
+                let mut rx = rx.take_until(Box::pin(self.session.over()));
+                let end = relay::run(tx, &mut rx, address, &options, activity).await;
+                if rx.take_result().is_some() { ViewerEnd::SessionEnded } else { self.judge(end) }
+            }
+            #[cfg(test)]
+            Backend::Splice(splice) => splice.serve(self.access, tx, rx, send_deadline, activity).await,
         }
-        #[cfg_attr(not(test), expect(irrefutable_let_patterns, reason = "tests have a second backend"))]
-        let Backend::Relay { address: rfb, .. } = &inner.backend else { return ViewerEnd::DisplayLost };
-        let mut status = inner.status.clone();
-        let over = Box::pin(async move {
-            // The sender lives as long as the session; its end is the session's.
-            let _over_or_gone = status
-                .wait_for(|status| matches!(status.state, SessionState::Draining | SessionState::Stopped))
-                .await;
-        });
-        // A relay whose viewer's stream ends releases what the viewer held; one that is dropped does not.
-        let mut rx = rx.take_until(over);
-        let end = relay::run(tx, &mut rx, rfb, &options, activity).await;
-        if rx.take_result().is_some() {
-            return ViewerEnd::SessionEnded;
-        }
-        self.judge(end)
     }
 
     fn judge(&self, end: RelayEnd) -> ViewerEnd {
