@@ -1,14 +1,20 @@
 //! Reserving a display number. Xvfb with `-displayfd` writes no lock file, and without an abstract socket nothing keeps it
 //! from taking the socket of a live server: so the number is chosen and locked here, in the way that X servers understand.
 
-use std::fs;
-use std::io::{self, ErrorKind};
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::ops::Range;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
+
 /// Numbers that we give out: above those of people's own servers.
 const NUMBERS: Range<u32> = 100..1000;
+
+/// A lock file holds a pid.
+const MAX_LOCK_BYTES: u64 = 64;
 
 /// A display number is not to be had.
 #[derive(Debug, thiserror::Error)]
@@ -91,7 +97,7 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         let lock = self.lock_file();
         // Only what is still ours: somebody may have found our pid wanting, and taken the number.
-        if fs::read_to_string(&lock).is_ok_and(|text| text == Self::lock_text())
+        if read(&lock).is_ok_and(|text| text == Self::lock_text())
             && let Err(error) = fs::remove_file(&lock)
         {
             tracing::warn!(path = %lock.display(), %error, "a display's lock file stays behind");
@@ -112,10 +118,14 @@ impl Directories {
 /// Puts a lock with our pid in it at `path`, with its content from the first instant; a stale one gives way. `false` when
 /// a live process has it.
 fn lock(path: &Path) -> io::Result<bool> {
+    let mut random = [0; 8];
+    aws_lc_rs::rand::fill(&mut random).map_err(io::Error::other)?;
     let mut draft = path.as_os_str().to_owned();
-    draft.push(format!(".{}", std::process::id()));
+    draft.push(format!(".{:016x}", u64::from_be_bytes(random)));
     let draft = PathBuf::from(draft);
-    fs::write(&draft, Reservation::lock_text())?;
+    // Everybody may put a link into /tmp: what stands at a name already is never written to.
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&draft)?;
+    file.write_all(Reservation::lock_text().as_bytes())?;
     let outcome = link(&draft, path);
     fs::remove_file(&draft)?;
     outcome
@@ -127,7 +137,7 @@ fn link(draft: &Path, path: &Path) -> io::Result<bool> {
         outcome => return outcome.map(|()| true),
     }
     // A live pid counts, whosever it is; text without a pid is nobody's.
-    let text = fs::read_to_string(path).unwrap_or_default();
+    let text = read(path).unwrap_or_default();
     if text.trim().parse().is_ok_and(lives) {
         return Ok(false);
     }
@@ -141,6 +151,15 @@ fn link(draft: &Path, path: &Path) -> io::Result<bool> {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
         outcome => outcome.map(|()| true),
     }
+}
+
+/// The text of a lock file that anybody may have put there: no link is followed, and a pipe keeps nobody waiting.
+fn read(path: &Path) -> io::Result<String> {
+    let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let mut text = String::new();
+    file.take(MAX_LOCK_BYTES).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 fn lives(pid: u32) -> bool {
@@ -193,6 +212,18 @@ mod tests {
         assert_eq!(fs::read_to_string(first.lock_file()).unwrap(), Reservation::lock_text());
         drop((first, second));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_link_is_not_followed_and_a_pipe_does_not_hold_us_up() {
+        let (dir, directories) = directories();
+        let victim = dir.path().join("victim");
+        fs::write(&victim, std::process::id().to_string()).unwrap();
+        std::os::unix::fs::symlink(&victim, directories.lock(100)).unwrap();
+        nix::unistd::mkfifo(&directories.lock(101), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        // Neither is a lock with a live pid in it: both give way.
+        assert_eq!((number(&directories, 0), number(&directories, 1)), (100, 101));
+        assert_eq!(fs::read_to_string(&victim).unwrap(), std::process::id().to_string());
     }
 
     #[test]
