@@ -2,16 +2,14 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::Request;
-use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Message};
+
+use crate::http;
 
 /// `/json/version` is a few hundred bytes.
 const MAX_VERSION_BYTES: usize = 64 * 1024;
@@ -26,7 +24,7 @@ pub enum Error {
     Io(#[from] std::io::Error),
     /// The HTTP side failed.
     #[error("no answer to GET /json/version")]
-    Http(#[from] hyper::Error),
+    Http(#[from] http::GetError),
     /// `/json/version` was not what it should be.
     #[error("/json/version: {0}")]
     Version(String),
@@ -133,28 +131,7 @@ impl Client {
 /// The path of the browser target, which is new with every start of the browser.
 async fn browser_path(address: SocketAddr) -> Result<String, Error> {
     let stream = TcpStream::connect(address).await?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::get("/json/version")
-        .header("Host", address.to_string())
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| Error::Version(error.to_string()))?;
-    let exchange = async {
-        let response = sender.send_request(request).await?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), MAX_VERSION_BYTES)
-            .collect()
-            .await
-            .map_err(|error| Error::Version(error.to_string()))?;
-        if !status.is_success() {
-            return Err(Error::Version(format!("status {status}")));
-        }
-        Ok(body.to_bytes())
-    };
-    // The connection has to be driven for the exchange to go on; it ends with it.
-    let body = tokio::select! {
-        body = exchange => body?,
-        result = connection => { result?; return Err(Error::Closed) }
-    };
+    let body = http::get(stream, &address.to_string(), "/json/version", MAX_VERSION_BYTES).await?;
     let version: Version =
         serde_json::from_slice(&body).map_err(|error| Error::Version(error.to_string()))?;
     version

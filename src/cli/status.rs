@@ -4,10 +4,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::Request;
-use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::UnixStream;
 use tokio::time::{interval, timeout};
@@ -17,6 +13,7 @@ use super::output::{answer, complain};
 use super::{Exit, StatusArgs};
 use crate::config::control_socket;
 use crate::errors::chain;
+use crate::http;
 
 /// For one answer; the daemon gives its own parts a second.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -36,12 +33,10 @@ enum Error {
     },
     #[error("the daemon did not answer within {DEADLINE:?}")]
     Deadline,
+    #[error("the daemon gave no answer")]
+    Http(#[from] http::GetError),
     #[error("the daemon's answer makes no sense")]
-    Http(#[from] hyper::Error),
-    #[error("the daemon answered with status {0}")]
-    Status(hyper::StatusCode),
-    #[error("the daemon's answer makes no sense: {0}")]
-    Body(String),
+    Json(#[from] serde_json::Error),
 }
 
 /// Prints the status on `out`, once or again and again.
@@ -83,27 +78,8 @@ async fn show(args: &StatusArgs, socket: &Path, out: &mut dyn Write) -> Result<E
 async fn ask(socket: &Path) -> Result<Value, Error> {
     let connect = |source| Error::Connect { path: socket.to_owned(), source };
     let stream = UnixStream::connect(socket).await.map_err(connect)?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::get("/v1/status")
-        .header("Host", "localhost")
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| Error::Body(error.to_string()))?;
-    let exchange = async {
-        let response = sender.send_request(request).await?;
-        if !response.status().is_success() {
-            return Err(Error::Status(response.status()));
-        }
-        let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
-        Ok(body.map_err(|error| Error::Body(error.to_string()))?.to_bytes())
-    };
-    let body = tokio::select! {
-        body = exchange => body?,
-        ended = connection => {
-            ended?;
-            return Err(Error::Body("the connection ended early".to_owned()));
-        }
-    };
-    serde_json::from_slice(&body).map_err(|error| Error::Body(error.to_string()))
+    let body = http::get(stream, "localhost", "/v1/status", MAX_ANSWER_BYTES).await?;
+    Ok(serde_json::from_slice(&body)?)
 }
 
 fn now() -> f64 {

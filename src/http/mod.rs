@@ -1,9 +1,11 @@
-//! What both listeners share: accepting within limits, TLS, HTTP/1.1, request ids, problem details, graceful drain.
+//! What both listeners share: accepting within limits, TLS, HTTP/1.1, request ids, problem details, graceful drain. And a
+//! client for one request to a server on this host.
 //!
 //! Knows no routes and no credentials. **Invariant:** a connection is bounded in number, size and time before anybody has
 //! looked at a credential; one deadline covers the TLS handshake and the first request's head.
 
 mod caps;
+mod client;
 mod connection;
 mod io;
 mod metrics;
@@ -14,6 +16,7 @@ mod server;
 mod tests;
 mod tls;
 
+pub use client::{GetError, get};
 pub use io::{Io, Listener, Peer, PeerAddress};
 pub use metrics::Metrics;
 pub use problem::Problem;
