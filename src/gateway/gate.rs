@@ -9,15 +9,15 @@ use hyper::http::request::Parts;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::clock::unix_now;
 use super::credential::{self, Credential};
-use super::keys::Keys;
 use super::origin::{self, Origin};
 use super::refused::Refused;
 use super::upgrade::{self, Decision};
 use crate::auth::{Grant, Refusal, Replay, Role, TICKET_BYTES, Tickets};
+use crate::clock::unix_now;
 use crate::http::Peer;
 use crate::ids::SessionId;
+use crate::keyring::Keys;
 use crate::rfb::Access;
 use crate::secret::Secret;
 use crate::session::{Session, Sessions, ViewerTicket};

@@ -5,13 +5,10 @@
 //! learns how a session shows its picture.
 
 mod assets;
-mod clock;
 mod close;
 pub mod config;
 mod credential;
 mod gate;
-mod jwks;
-mod keys;
 mod metrics;
 mod origin;
 mod refused;

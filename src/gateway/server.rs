@@ -19,16 +19,16 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::clock;
 use super::gate::{Gate, TokenGrant, ViewerCounts, VncGrant};
-use super::keys::Keys;
 use super::metrics::Metrics;
 use super::refused::Refused;
 use super::routes::{self, Proof};
 use super::viewer::{self, Settings};
-use super::{Config, assets, credential, jwks};
+use super::{Config, assets, credential};
 use crate::auth::{self, KeyError, TICKET_TTL};
+use crate::clock;
 use crate::http::{self, Listener, Peer, Reply, RequestId, Server, Tls, TlsError, Upgraded};
+use crate::keyring::{self, Keys};
 use crate::session::Sessions;
 use crate::tasks::Scope;
 
@@ -139,6 +139,11 @@ impl Gateway {
         self.local_addr
     }
 
+    /// What tokens are judged by, for the other listener.
+    pub fn keys(&self) -> Arc<Keys> {
+        Arc::clone(&self.context.gate.keys)
+    }
+
     /// A handle that works while the gateway is served.
     pub fn handle(&self) -> GatewayHandle {
         GatewayHandle { tls: self.tls.clone(), context: Arc::clone(&self.context) }
@@ -155,7 +160,8 @@ impl Gateway {
         let steps = self.context.clock_steps.clone();
         helpers.spawn("clock", clock::watch_steps(steps, stop.clone()));
         let keys = Arc::clone(&self.context.gate.keys);
-        helpers.spawn("jwks", jwks::run(keys, self.context.metrics.clone(), stop));
+        let metrics = self.context.metrics.clone();
+        helpers.spawn("jwks", keyring::keep_fresh(keys, move |fetched| metrics.jwks(fetched), stop));
         let context = self.context;
         let draining = drain.clone();
         let server = Server {

@@ -7,11 +7,11 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::clock;
 use super::close::Close;
 use super::gate::VncGrant;
 use super::metrics::Metrics;
 use super::socket::{SocketLimits, ViewerSocket};
+use crate::clock;
 use crate::http::{RequestId, Upgraded};
 use crate::rfb::Access;
 use crate::session::ViewerEnd;

@@ -21,7 +21,9 @@ use tokio_util::sync::CancellationToken;
 use super::caps::{Full as CapsFull, Slot};
 use super::io::Accepted;
 use super::metrics::Dropped;
-use super::{Io, Limits, Metrics, Peer, PeerAddress, Problem, Reply, RequestId, Tls, Upgrade, Upgraded};
+use super::{
+    Body, Io, Limits, Metrics, Peer, PeerAddress, Problem, Reply, RequestId, Tls, Upgrade, Upgraded,
+};
 use crate::errors::chain;
 use crate::tasks::Outcome;
 
@@ -231,7 +233,7 @@ where
     H: Fn(Request<Incoming>, Arc<Peer>) -> F + Send + Sync + 'static,
     F: Future<Output = Reply> + Send + 'static,
 {
-    type Response = Response<Full<Bytes>>;
+    type Response = Response<Body>;
     type Error = std::convert::Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 

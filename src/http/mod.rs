@@ -4,6 +4,7 @@
 //! Knows no routes and no credentials. **Invariant:** a connection is bounded in number, size and time before anybody has
 //! looked at a credential; one deadline covers the TLS handshake and the first request's head.
 
+pub mod body;
 mod caps;
 mod client;
 mod connection;
@@ -16,6 +17,7 @@ mod server;
 mod tests;
 mod tls;
 
+pub use body::Body;
 pub use client::{GetError, get};
 pub use io::{Io, Listener, Peer, PeerAddress};
 pub use metrics::Metrics;

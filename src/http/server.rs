@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use tokio::time::sleep;
@@ -17,7 +17,7 @@ use super::caps::Caps;
 use super::connection::Shared;
 use super::io::Accepted;
 use super::metrics::Dropped;
-use super::{Io, Listener, Metrics, Peer, Tls};
+use super::{Body, Io, Listener, Metrics, Peer, Tls};
 use crate::errors::chain;
 use crate::tasks::Scope;
 
@@ -78,12 +78,18 @@ pub struct Upgraded {
 
 /// A handler's answer.
 pub struct Reply {
-    pub(super) response: Response<Full<Bytes>>,
+    pub(super) response: Response<Body>,
     pub(super) upgrade: Option<Upgrade>,
 }
 
 impl From<Response<Full<Bytes>>> for Reply {
     fn from(response: Response<Full<Bytes>>) -> Self {
+        response.map(BodyExt::boxed_unsync).into()
+    }
+}
+
+impl From<Response<Body>> for Reply {
+    fn from(response: Response<Body>) -> Self {
         Self { response, upgrade: None }
     }
 }
@@ -91,7 +97,7 @@ impl From<Response<Full<Bytes>>> for Reply {
 impl Reply {
     /// A 101 response, and what the connection becomes after it.
     pub fn upgrade(response: Response<Full<Bytes>>, upgrade: Upgrade) -> Self {
-        Self { response, upgrade: Some(upgrade) }
+        Self { response: response.map(BodyExt::boxed_unsync), upgrade: Some(upgrade) }
     }
 }
 

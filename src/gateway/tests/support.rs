@@ -18,8 +18,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::fixtures::SECRET;
 use crate::auth::{self, Claims, KeyConfig, Role, SigningKey, sign};
+use crate::clock;
 use crate::gateway::config::Limits;
-use crate::gateway::{Config, Gateway, GatewayHandle, clock};
+use crate::gateway::{Config, Gateway, GatewayHandle};
 use crate::secret::Secret;
 use crate::session::ViewerEnd;
 use crate::session::stand_in::{Splice, session, sessions};

@@ -1,4 +1,4 @@
-//! Waiting for a time of day. Sleeping alone would miss it when somebody sets the clock.
+//! The wall clock, and waiting for a time of day. Sleeping alone would miss it when somebody sets the clock.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,7 +13,7 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 const STEP: Duration = Duration::from_millis(250);
 
 /// Seconds since 1970; 0 on a clock before that.
-pub(super) fn unix_now() -> u64 {
+pub fn unix_now() -> u64 {
     since_epoch().as_secs()
 }
 
@@ -22,7 +22,7 @@ fn since_epoch() -> Duration {
 }
 
 /// Tells sleepers that the clock was set.
-pub(super) async fn watch_steps(steps: watch::Sender<u64>, stop: CancellationToken) {
+pub async fn watch_steps(steps: watch::Sender<u64>, stop: CancellationToken) {
     let mut ticks = interval(CHECK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut wall, mut mono) = (since_epoch(), Instant::now());
@@ -37,7 +37,7 @@ pub(super) async fn watch_steps(steps: watch::Sender<u64>, stop: CancellationTok
 }
 
 /// Ends when the wall clock reaches `unix` seconds, however it gets there.
-pub(super) async fn reached(unix: u64, steps: &mut watch::Receiver<u64>) {
+pub async fn reached(unix: u64, steps: &mut watch::Receiver<u64>) {
     loop {
         let left = Duration::from_secs(unix).saturating_sub(since_epoch());
         if left.is_zero() {

@@ -11,7 +11,6 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::keys::{Current, Keys, MIN_REFRESH};
-use super::metrics::Metrics;
 use crate::auth::{JwksUrl, KeyError};
 use crate::backoff::Backoff;
 use crate::errors::chain;
@@ -48,8 +47,9 @@ pub(super) enum FetchError {
     Unusable(#[source] KeyError),
 }
 
-/// Keeps the set fresh until `stop`. Sleeps while the configuration names no URL.
-pub(super) async fn run(keys: Arc<Keys>, metrics: Metrics, stop: CancellationToken) {
+/// Keeps the set fresh until `stop`. Sleeps while the configuration names no URL. `count` hears of each fetch whether it
+/// went well.
+pub async fn run(keys: Arc<Keys>, count: impl Fn(bool) + Send, stop: CancellationToken) {
     let mut changes = keys.changes();
     let work = async {
         let mut failures = 0;
@@ -63,7 +63,7 @@ pub(super) async fn run(keys: Arc<Keys>, metrics: Metrics, stop: CancellationTok
                 continue;
             };
             let result = round(&keys, &source, demanded).await;
-            metrics.jwks(result.is_ok());
+            count(result.is_ok());
             let wait = match result {
                 Ok(()) => {
                     failures = 0;

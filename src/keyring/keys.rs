@@ -16,8 +16,9 @@ const REFRESH_WAIT: Duration = Duration::from_millis(3500);
 
 /// What tokens are judged by at one moment.
 #[derive(Debug)]
-pub(super) struct Current {
-    pub(super) config: Config,
+pub struct Current {
+    /// The configuration it was made from.
+    pub config: Config,
     verifier: Verifier,
     /// The last good set, and where it came from.
     fetched: Option<(String, Arc<str>)>,
@@ -36,7 +37,7 @@ pub(super) struct Rounds {
 
 /// The holder of [`Current`]. Reloads and fetches change it; requests read it.
 #[derive(Debug)]
-pub(super) struct Keys {
+pub struct Keys {
     current: watch::Sender<Arc<Current>>,
     /// Asks the fetcher for a round.
     pub(super) wanted: Notify,
@@ -44,7 +45,11 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    pub(super) fn new(config: Config) -> Result<Self, KeyError> {
+    /// Keys from the configuration alone, until a set is fetched.
+    ///
+    /// # Errors
+    /// When a key is not usable.
+    pub fn new(config: Config) -> Result<Self, KeyError> {
         let verifier = Verifier::new(&config)?;
         Ok(Self {
             current: watch::Sender::new(Arc::new(Current { config, verifier, fetched: None })),
@@ -53,7 +58,8 @@ impl Keys {
         })
     }
 
-    pub(super) fn current(&self) -> Arc<Current> {
+    /// What is in use now.
+    pub fn current(&self) -> Arc<Current> {
         Arc::clone(&self.current.borrow())
     }
 
@@ -62,7 +68,10 @@ impl Keys {
     }
 
     /// Makes ready what [`Keys::take`] puts to use. A set fetched from the same URL stays in it.
-    pub(super) fn prepare(&self, config: Config) -> Result<Current, KeyError> {
+    ///
+    /// # Errors
+    /// When a key is not usable.
+    pub fn prepare(&self, config: Config) -> Result<Current, KeyError> {
         let base = Verifier::new(&config)?;
         let url = config.jwks_url.as_ref().map(|source| source.url.clone());
         let fetched = self.current().fetched.clone().filter(|(from, _)| url.as_ref() == Some(from));
@@ -74,7 +83,7 @@ impl Keys {
     }
 
     /// Puts a new configuration to use, whole.
-    pub(super) fn take(&self, prepared: Current) {
+    pub fn take(&self, prepared: Current) {
         self.current.send_replace(Arc::new(prepared));
     }
 
@@ -95,8 +104,11 @@ impl Keys {
     }
 
     /// Judges a token. One by a key that we do not know may be by a new one: a fetch is asked for, at most one per
-    /// [`MIN_REFRESH`], and waited for.
-    pub(super) async fn verify(&self, token: &str, now_unix: u64) -> Result<Grant, Refusal> {
+    /// half a minute, and waited for.
+    ///
+    /// # Errors
+    /// [`Refusal`], as [`Verifier::verify`] gives it.
+    pub async fn verify(&self, token: &str, now_unix: u64) -> Result<Grant, Refusal> {
         let current = self.current();
         let first = current.verifier.verify(token, now_unix);
         if first != Err(Refusal::UnknownKey) || current.config.jwks_url.is_none() {
