@@ -7,10 +7,12 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Api};
 use crate::config::{Change, Config, differences};
 use crate::gateway::{self, Gateway, GatewayHandle};
+use crate::ids::SessionId;
 use crate::session::{self, Manager, ManagerHandle, SessionState, Sessions};
 use crate::sys::{Host, HostError, HostParams, InstanceLock, LockError};
 use crate::tasks::{Outcome, Scope};
@@ -40,15 +42,21 @@ pub enum Error {
     /// The operators' side cannot be had.
     #[error("cannot set up the host API")]
     Api(#[from] api::Error),
-    /// The session cannot be started.
+    /// The session of the configuration cannot be started.
     #[error("cannot start session {id}")]
     Session {
         /// Which.
-        id: crate::ids::SessionId,
+        id: SessionId,
         /// Why not.
         #[source]
         source: session::Error,
     },
+    /// What an earlier run left cannot be put in order.
+    #[error("cannot put in order what earlier sessions left")]
+    Places(#[from] session::PlacesError),
+    /// It cannot be told how many sessions fit.
+    #[error("cannot tell how much memory there is")]
+    Memory(#[source] std::io::Error),
     /// A metric was registered twice, which would be a bug.
     #[error("cannot set up metrics")]
     Metrics(#[from] prometheus::Error),
@@ -108,7 +116,12 @@ impl App {
         let state_dir = &config.host.state_dir;
         let lock = InstanceLock::acquire(state_dir)?;
         let registry = metrics::registry()?;
-        let manager = Manager::new(config.host.clone());
+        let manager = Manager::new(session::Params {
+            host: config.host.clone(),
+            rules: config.rules.clone(),
+            template: config.session.clone(),
+            memory_bytes: sys::procfs::memory_bytes().map_err(Error::Memory)?,
+        });
         let draining = watch::Sender::new(false);
         let gateway =
             Gateway::bind(config.gateway.clone(), config.auth.clone(), manager.sessions(), &registry).await?;
@@ -138,12 +151,8 @@ impl App {
     ///
     /// # Errors
     /// When the session cannot be started, or a task ends that must not. The drain has been done then as well.
-    pub async fn run(mut self, reload: Reload) -> Result<(), Error> {
+    pub async fn run(self, reload: Reload) -> Result<(), Error> {
         let signals = Signals::new().map_err(Error::Signals)?;
-        let id = self.config.session.id.clone();
-        let launched = self.manager.launch(&self.system, self.config.session.clone()).await;
-        let launched = launched.map_err(|source| Error::Session { id, source });
-
         let addresses = self.addresses();
         let tls = self.config.gateway.tls.is_some();
         tracing::info!(listener = "gateway", address = %addresses.gateway, tls, "listening");
@@ -153,7 +162,7 @@ impl App {
         // Everything that runs:
         let Self { config, mut scope, system, manager, gateway, api, draining, _lock } = self;
         let sessions = manager.sessions();
-        let manager = manager.spawn(&mut scope);
+        let (manager, autostart) = manager.spawn(&mut scope, &system)?;
         let serving = gateway.handle();
         let stop_gateway = scope.token().child_token();
         let (gateway_done, gateway_ended) = oneshot::channel();
@@ -164,15 +173,20 @@ impl App {
             let _unheard = gateway_done.send(());
         });
         scope.spawn("host api", api.serve(manager.clone(), scope.token()));
-        scope.spawn("notify", notify_state(sessions, scope.token()));
+        let awaited = config.session.autostart.then(|| config.session.id.clone());
+        scope.spawn("notify", notify_state(sessions, awaited, scope.token()));
         if let Some(period) = sd_notify::watchdog_enabled() {
             scope.spawn("watchdog", watchdog(manager.clone(), period, draining.subscribe()));
         }
 
         let drain_budget = config.drain_budget;
-        let ended = match launched {
-            Ok(()) => wait(&mut scope, signals, Reloader { reload, serving, current: config }).await,
-            Err(error) => Err(error),
+        let id = config.session.id.clone();
+        let ended = match autostart.await {
+            Ok(Err(source)) => Err(Error::Session { id, source }),
+            // A manager that is gone shows as a task that has ended.
+            Ok(Ok(())) | Err(_) => {
+                wait(&mut scope, signals, Reloader { reload, serving, current: config }).await
+            }
         };
 
         say(&[NotifyState::Stopping]);
@@ -182,7 +196,7 @@ impl App {
         if timeout(VIEWERS_SHARE, gateway_ended).await.is_err() {
             tracing::warn!("viewers did not take their goodbye in time");
         }
-        manager.stop(deadline.saturating_duration_since(Instant::now()).saturating_sub(LAST_SHARE)).await;
+        manager.stop_all(deadline.saturating_duration_since(Instant::now()).saturating_sub(LAST_SHARE)).await;
         match system.finish().await {
             Ok(0) => {}
             Ok(count) => tracing::warn!(count, "killed processes that were left after the drain"),
@@ -298,15 +312,20 @@ fn say(states: &[NotifyState<'_>]) {
     }
 }
 
-/// `READY=1` when the first session is up, or the wait for it has been long enough; `STATUS=` whenever it changes.
-async fn notify_state(sessions: Sessions, over: tokio_util::sync::CancellationToken) {
+/// `READY=1` when the configuration's own session is up, where it has one, or the wait for it has been long enough;
+/// `STATUS=` whenever it changes.
+async fn notify_state(sessions: Sessions, awaited: Option<SessionId>, over: CancellationToken) {
     let mut told_ready = false;
     let patience = tokio::time::sleep(READY_DEADLINE);
     tokio::pin!(patience);
-    let Some(session) = sessions.all().into_iter().next() else {
+    let Some(id) = awaited else {
         say(&[NotifyState::Ready]);
         over.cancelled().await;
         return;
+    };
+    let session = tokio::select! {
+        session = sessions.wait_for(&id) => session,
+        () = over.cancelled() => return,
     };
     let mut status = session.watch();
     loop {

@@ -72,6 +72,18 @@ id!(
     SessionId
 );
 
+id!(
+    /// A profile of a browser that outlives its sessions. Safe as the name of a directory.
+    ProfileName
+);
+
+impl From<SessionId> for ProfileName {
+    fn from(id: SessionId) -> Self {
+        // Both are checked alike.
+        Self(id.0)
+    }
+}
+
 /// The user a token was minted for. Opaque to us: any printable text, only ever compared and logged.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::io;
 use std::time::Duration;
 
 use tokio::task::{Id, JoinSet};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 /// How a task ended.
@@ -107,6 +108,21 @@ impl Scope {
         self.tasks.abort_all();
         while self.join_next().await.is_some() {}
         stragglers
+    }
+}
+
+/// Runs `work` on a thread that may block; past the deadline the thread goes on alone, and its outcome is dropped.
+///
+/// # Errors
+/// When it took too long, or panicked.
+pub async fn blocking<T: Send + 'static>(
+    limit: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    match timeout(limit, tokio::task::spawn_blocking(work)).await {
+        Ok(Ok(outcome)) => Ok(outcome),
+        Ok(Err(error)) => Err(io::Error::other(error)),
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, format!("took over {} s", limit.as_secs()))),
     }
 }
 

@@ -98,7 +98,7 @@ mod tests {
     }
 
     fn session(state: SessionState, components: Vec<Component>) -> Vec<(SessionId, SessionStatus)> {
-        vec![("s".parse().unwrap(), SessionStatus { state, components })]
+        vec![("s".parse().unwrap(), SessionStatus { state, ready: None, end: None, components })]
     }
 
     fn manager() -> Component {

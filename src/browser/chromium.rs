@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::{Mutex, watch};
@@ -49,8 +50,8 @@ const ARGS: &[&str] = &[
 /// Where a session's browser keeps things.
 #[derive(Debug)]
 pub struct Places {
-    /// The locked profile; also its `HOME`.
-    pub profile: ProfileDir,
+    /// The profile, which is this session's alone; also its `HOME`.
+    pub profile: Arc<ProfileDir>,
     /// Its `TMPDIR`. Short, since Chromium puts a socket in it.
     pub tmp: PathBuf,
 }
@@ -70,7 +71,8 @@ pub type Variables = Vec<(OsString, OsString)>;
 
 /// The browser of one session.
 pub struct Chromium {
-    config: Config,
+    /// Read at each start. Somebody else's task may replace it, for the next one.
+    config: watch::Sender<Config>,
     identity: Option<Identity>,
     places: Places,
     screen: Screen,
@@ -83,7 +85,13 @@ impl Chromium {
     /// A browser that will fill `screen`.
     pub fn new(config: Config, identity: Option<Identity>, places: Places, screen: Screen) -> Self {
         let port = watch::Sender::new(None);
+        let config = watch::Sender::new(config);
         Self { config, identity, places, screen, port, client: Mutex::new(None) }
+    }
+
+    /// Takes other settings, good from the next start on.
+    pub fn set_config(&self, config: Config) {
+        self.config.send_replace(config);
     }
 
     /// The DevTools port of the running browser, as it comes and goes.
@@ -91,7 +99,7 @@ impl Chromium {
         self.port.subscribe()
     }
 
-    fn args(&self, port: u16, shm_bytes: Option<u64>) -> Vec<OsString> {
+    fn args(&self, config: &Config, port: u16, shm_bytes: Option<u64>) -> Vec<OsString> {
         let mut args: Vec<OsString> = ARGS.iter().map(OsString::from).collect();
         let mut profile = OsString::from("--user-data-dir=");
         profile.push(self.places.profile.path());
@@ -101,16 +109,19 @@ impl Chromium {
         if shm_bytes.is_none_or(|bytes| bytes < MIN_SHM_BYTES) {
             args.push("--disable-dev-shm-usage".into());
         }
-        args.extend(self.config.extra_args.iter().map(OsString::from));
-        args.push(OsString::from(&self.config.start_url));
+        args.extend(config.proxy.iter().map(|proxy| OsString::from(format!("--proxy-server={proxy}"))));
+        args.extend(config.extra_args.iter().map(OsString::from));
+        args.push(OsString::from(&config.start_url));
         args
     }
 
-    fn env(&self, screen: Variables) -> BTreeMap<OsString, OsString> {
+    fn env(&self, config: &Config, screen: Variables) -> BTreeMap<OsString, OsString> {
         let home = self.places.profile.path();
         let tmp = &self.places.tmp;
         let text = |value: &str| OsString::from(value);
-        let mut env = BTreeMap::from([
+        let mut env: BTreeMap<_, _> =
+            config.env.iter().map(|(name, value)| (text(name), text(value))).collect();
+        let own = BTreeMap::from([
             (text("HOME"), home.as_os_str().to_owned()),
             (text("TMPDIR"), tmp.as_os_str().to_owned()),
             (text("XDG_RUNTIME_DIR"), tmp.as_os_str().to_owned()),
@@ -119,8 +130,9 @@ impl Chromium {
             // An address that leads nowhere, or libdbus would start a daemon that outlives the browser.
             (text("DBUS_SESSION_BUS_ADDRESS"), text("unix:path=/nonexistent")),
             (text("PATH"), text("/usr/local/bin:/usr/bin:/bin")),
-            (text("LANG"), text("C.UTF-8")),
         ]);
+        env.entry(text("LANG")).or_insert_with(|| text("C.UTF-8"));
+        env.extend(own);
         env.extend(screen);
         env
     }
@@ -157,10 +169,11 @@ impl Program for Chromium {
         let port =
             port::choose_free().map_err(|error| ProgramError::caused_by("no free DevTools port", error))?;
         self.port.send_replace(Some(port));
+        let config = self.config.borrow().clone();
         Ok(Command {
-            program: self.config.program.clone(),
-            args: self.args(port, shm_bytes(Path::new("/dev/shm"))),
-            env: self.env(screen),
+            args: self.args(&config, port, shm_bytes(Path::new("/dev/shm"))),
+            env: self.env(&config, screen),
+            program: config.program,
             cwd: self.places.profile.path().to_owned(),
             identity: self.identity,
             max_open_files: MAX_OPEN_FILES,
@@ -226,8 +239,11 @@ mod tests {
             program: "/usr/bin/chromium".into(),
             start_url: "https://example.org/".into(),
             extra_args: vec!["--lang=de".into()],
+            proxy: Some("http://proxy.example.org:8080".parse().unwrap()),
+            env: BTreeMap::from([("TZ".into(), "Europe/Vienna".into()), ("HOME".into(), "/etc".into())]),
         };
-        let places = Places { profile: ProfileDir::lock(dir, "p", None).unwrap(), tmp: "/run/t".into() };
+        let profile = Arc::new(ProfileDir::lock(dir, "p", None).unwrap());
+        let places = Places { profile, tmp: "/run/t".into() };
         let variables = Box::new(|| Err(ProgramError::new("the display is not up")));
         Chromium::new(config, None, places, Screen { width: 800, height: 600, variables })
     }
@@ -235,7 +251,8 @@ mod tests {
     #[test]
     fn the_sandbox_stays_on_and_debugging_stays_on_loopback_unseen_by_pages() {
         let dir = tempfile::tempdir().unwrap();
-        let args = chromium(dir.path()).args(4711, Some(u64::MAX));
+        let chromium = chromium(dir.path());
+        let args = chromium.args(&chromium.config.borrow(), 4711, Some(u64::MAX));
         for arg in &args {
             let text = arg.to_string_lossy();
             for banned in ["sandbox", "remote-allow-origins", "remote-debugging-address", "enable-automation"]
@@ -246,6 +263,17 @@ mod tests {
         assert!(args.contains(&"--remote-debugging-port=4711".into()));
         assert_eq!(args.last().unwrap(), "https://example.org/");
         assert!(!args.contains(&"--disable-dev-shm-usage".into()));
+        assert!(args.contains(&"--proxy-server=http://proxy.example.org:8080".into()));
+    }
+
+    #[test]
+    fn variables_of_a_request_do_not_displace_those_that_it_needs() {
+        let dir = tempfile::tempdir().unwrap();
+        let chromium = chromium(dir.path());
+        let env = chromium.env(&chromium.config.borrow(), vec![("DISPLAY".into(), ":5".into())]);
+        let value = |name: &str| env.get(&OsString::from(name)).unwrap().to_str().unwrap().to_owned();
+        assert_eq!((value("TZ"), value("DISPLAY")), ("Europe/Vienna".into(), ":5".into()));
+        assert_eq!(value("HOME"), dir.path().join("p").to_str().unwrap());
     }
 
     #[test]
@@ -253,7 +281,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let chromium = chromium(dir.path());
         for bytes in [None, Some(64 << 20)] {
-            assert!(chromium.args(1, bytes).contains(&"--disable-dev-shm-usage".into()), "{bytes:?}");
+            let args = chromium.args(&chromium.config.borrow(), 1, bytes);
+            assert!(args.contains(&"--disable-dev-shm-usage".into()), "{bytes:?}");
         }
     }
 

@@ -1,9 +1,10 @@
-//! A DevTools client that can ask a browser for its version and ask it to close.
+//! A DevTools client that can ask a browser how it is, have it open a page or close, and hear of its tabs.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde::Deserialize;
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -13,8 +14,10 @@ use crate::http;
 
 /// `/json/version` is a few hundred bytes.
 const MAX_VERSION_BYTES: usize = 64 * 1024;
-/// Answers to `Browser.getVersion` are a few hundred bytes; no domain is enabled, so no events come.
+/// Answers to `Browser.getVersion` are a few hundred bytes, and without a domain enabled no events come.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
+/// News of a tab holds its address, and Chromium takes addresses of 2 MiB.
+const MAX_NEWS_BYTES: usize = 8 << 20;
 
 /// Why the browser did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +56,9 @@ struct Version {
 #[derive(Deserialize)]
 struct Answer {
     id: Option<u64>,
+    method: Option<String>,
+    #[serde(default)]
+    result: Value,
     error: Option<AnswerError>,
 }
 
@@ -73,6 +79,18 @@ impl Client {
     /// # Errors
     /// When nobody listens there, or it is no browser.
     pub async fn connect(port: u16) -> Result<Self, Error> {
+        Self::connect_with(port, MAX_MESSAGE_BYTES).await
+    }
+
+    /// The same with room for news of tabs.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub(super) async fn connect_for_news(port: u16) -> Result<Self, Error> {
+        Self::connect_with(port, MAX_NEWS_BYTES).await
+    }
+
+    async fn connect_with(port: u16, max_message: usize) -> Result<Self, Error> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let path = browser_path(address).await?;
         let stream = TcpStream::connect(address).await?;
@@ -81,8 +99,8 @@ impl Client {
         config.read_buffer_size = 4096;
         config.write_buffer_size = 0;
         config.max_write_buffer_size = MAX_MESSAGE_BYTES;
-        config.max_message_size = Some(MAX_MESSAGE_BYTES);
-        config.max_frame_size = Some(MAX_MESSAGE_BYTES);
+        config.max_message_size = Some(max_message);
+        config.max_frame_size = Some(max_message);
         let url = format!("ws://{address}{path}");
         let (socket, _response) =
             tokio_tungstenite::client_async_with_config(url, stream, Some(config)).await.map_err(Box::new)?;
@@ -94,7 +112,7 @@ impl Client {
     /// # Errors
     /// When the connection broke or the command was refused.
     pub async fn get_version(&mut self) -> Result<(), Error> {
-        self.command("Browser.getVersion").await
+        self.command("Browser.getVersion", &json!({})).await.map(drop)
     }
 
     /// Asks the browser to save everything and end.
@@ -102,26 +120,81 @@ impl Client {
     /// # Errors
     /// When the connection broke before the answer.
     pub async fn close_browser(&mut self) -> Result<(), Error> {
-        match self.command("Browser.close").await {
+        match self.command("Browser.close", &json!({})).await {
             // It may be gone before the answer is out.
             Err(Error::Closed | Error::WebSocket(_)) => Ok(()),
-            result => result,
+            result => result.map(drop),
         }
     }
 
-    async fn command(&mut self, method: &'static str) -> Result<(), Error> {
+    /// Shows `url` in the first tab.
+    ///
+    /// # Errors
+    /// When there is no tab, the connection broke or the browser refused.
+    pub async fn open(&mut self, url: &str) -> Result<(), Error> {
+        let pages = self.command("Target.getTargets", &json!({ "filter": [{ "type": "page" }] })).await?;
+        let method = "Target.attachToTarget";
+        let nothing = |what: &str| Error::Command { method, message: format!("no {what}") };
+        let page = pages["targetInfos"][0]["targetId"].as_str().ok_or_else(|| nothing("page"))?;
+        let attached = self.command(method, &json!({ "targetId": page, "flatten": true })).await?;
+        let session = attached["sessionId"].as_str().ok_or_else(|| nothing("session"))?.to_owned();
+        self.send("Page.navigate", &json!({ "url": url }), Some(&session)).await?;
+        self.answer("Page.navigate").await.map(drop)
+    }
+
+    /// Has the browser tell of its tabs, those that are there and those that come.
+    ///
+    /// # Errors
+    /// As [`Client::get_version`].
+    pub(super) async fn discover_tabs(&mut self) -> Result<(), Error> {
+        let tabs = json!({ "discover": true, "filter": [{ "type": "page" }] });
+        self.command("Target.setDiscoverTargets", &tabs).await.map(drop)
+    }
+
+    /// The method of the next event.
+    ///
+    /// # Errors
+    /// When the connection is over.
+    pub(super) async fn next_event(&mut self) -> Result<String, Error> {
+        loop {
+            if let Answer { method: Some(method), .. } = self.next().await? {
+                return Ok(method);
+            }
+        }
+    }
+
+    async fn command(&mut self, method: &'static str, params: &Value) -> Result<Value, Error> {
+        self.send(method, params, None).await?;
+        self.answer(method).await
+    }
+
+    async fn send(&mut self, method: &str, params: &Value, session: Option<&str>) -> Result<(), Error> {
         self.last_id += 1;
-        let text = format!(r#"{{"id":{},"method":"{method}"}}"#, self.last_id);
-        self.socket.send(Message::text(text)).await.map_err(Box::new)?;
-        while let Some(message) = self.socket.next().await {
-            let Message::Text(text) = message.map_err(Box::new)? else { continue };
-            let answer: Answer =
-                serde_json::from_str(&text).map_err(|error| Error::Version(error.to_string()))?;
+        let mut message = json!({ "id": self.last_id, "method": method, "params": params });
+        if let Some(session) = session {
+            message["sessionId"] = session.into();
+        }
+        self.socket.send(Message::text(message.to_string())).await.map_err(Box::new)?;
+        Ok(())
+    }
+
+    /// The answer to the last command.
+    async fn answer(&mut self, method: &'static str) -> Result<Value, Error> {
+        loop {
+            let answer = self.next().await?;
             if answer.id == Some(self.last_id) {
                 return match answer.error {
-                    None => Ok(()),
+                    None => Ok(answer.result),
                     Some(AnswerError { message }) => Err(Error::Command { method, message }),
                 };
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Result<Answer, Error> {
+        while let Some(message) = self.socket.next().await {
+            if let Message::Text(text) = message.map_err(Box::new)? {
+                return serde_json::from_str(&text).map_err(|error| Error::Version(error.to_string()));
             }
         }
         Err(Error::Closed)

@@ -8,8 +8,10 @@ pub mod config;
 mod devtools;
 mod port;
 mod profile_dir;
+mod tabs;
 
 pub use chromium::{Chromium, Places, Screen, Variables};
-pub use config::Config;
+pub use config::{BadProxy, Config, Proxy, check_page};
 pub use devtools::{Client, Error as DevtoolsError};
-pub use profile_dir::{Error as ProfileError, ProfileDir};
+pub use profile_dir::{Error as ProfileError, Owner, ProfileDir, park_all};
+pub use tabs::watch_tabs;

@@ -1,7 +1,10 @@
 //! The directory that Chromium keeps a profile in, and our lock on it.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, chown};
+use std::ops::Range;
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, lchown,
+};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -39,26 +42,42 @@ pub enum Error {
     },
 }
 
-/// A profile directory that this process has locked. The lock goes with the value, and with the process.
+/// Who a profile belongs to while it is in use, and who it may have belonged to before.
+#[derive(Debug, Clone)]
+pub struct Owner {
+    /// The session's.
+    pub identity: Identity,
+    /// The uids reserved for sessions. What belongs to anybody else is not ours to give away.
+    pub sessions: Range<u32>,
+}
+
+/// A profile directory that is this process's alone.
 #[derive(Debug)]
 pub struct ProfileDir {
     path: PathBuf,
-    _lock: Flock<File>,
+    keep: Keep,
+}
+
+/// What becomes of a profile when its session is over.
+#[derive(Debug)]
+enum Keep {
+    /// It stays, locked against everybody else until then. The lock goes with the value, and with the process.
+    Kept { parked: bool, _lock: Flock<File> },
+    /// It goes.
+    Blank,
 }
 
 impl ProfileDir {
     /// Makes `<parent>/<name>` (0700, of `owner`) where it is missing, and locks it through `<parent>/<name>.lock`.
-    /// `parent` belongs to the daemon, so no session can put a lock of its own there.
+    /// `parent` belongs to the daemon, so no session can put a lock of its own there. What an earlier session left under
+    /// another uid is given to `owner`, and when this is dropped the directory is the daemon's again, so that whoever gets
+    /// that uid next cannot enter it.
     ///
     /// # Errors
-    /// When somebody else holds the lock, or what stands there is not a directory of `owner`'s.
-    pub fn lock(parent: &Path, name: &str, owner: Option<Identity>) -> Result<Self, Error> {
+    /// When somebody else holds the lock, or what stands there is not a directory of a session's.
+    pub fn lock(parent: &Path, name: &str, owner: Option<&Owner>) -> Result<Self, Error> {
         let path = parent.join(name);
         let lock_path = parent.join(format!("{name}.lock"));
-        let io = |what: &'static str, path: &Path| {
-            let path = path.to_owned();
-            move |source| Error::Io { what, path, source }
-        };
         let file = OpenOptions::new()
             .write(true)
             .create(true)
@@ -72,22 +91,36 @@ impl ProfileDir {
                 errno => Error::Io { what: "lock", path: lock_path.clone(), source: errno.into() },
             })?;
         match DirBuilder::new().mode(0o700).create(&path) {
-            Ok(()) => {
-                if let Some(owner) = owner {
-                    chown(&path, Some(owner.uid), Some(owner.gid)).map_err(io("give away", &path))?;
-                }
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(io("make", &path)(error));
             }
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(io("make", &path)(error)),
+            _there => {}
         }
         let metadata = std::fs::symlink_metadata(&path).map_err(io("look at", &path))?;
         if !metadata.is_dir() {
             return Err(Error::Foreign { path, what: "is not a directory" });
         }
-        if owner.is_some_and(|owner| owner.uid != metadata.uid()) {
-            return Err(Error::Foreign { path, what: "belongs to another user" });
+        if let Some(owner) = owner {
+            let daemon = nix::unistd::geteuid().as_raw();
+            if metadata.uid() != daemon && !owner.sessions.contains(&metadata.uid()) {
+                return Err(Error::Foreign { path, what: "belongs to another user" });
+            }
+            give(&path, owner)?;
         }
-        Ok(Self { path, _lock: lock })
+        Ok(Self { path, keep: Keep::Kept { parked: owner.is_some(), _lock: lock } })
+    }
+
+    /// An empty directory at `path` (0700, of `owner`), whatever stood there before. It goes when this is dropped.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn blank(path: PathBuf, owner: Option<&Owner>) -> Result<Self, Error> {
+        remove_all(&path).map_err(io("remove", &path))?;
+        DirBuilder::new().mode(0o700).create(&path).map_err(io("make", &path))?;
+        if let Some(Owner { identity, .. }) = owner {
+            lchown(&path, Some(identity.uid), Some(identity.gid)).map_err(io("give away", &path))?;
+        }
+        Ok(Self { path, keep: Keep::Blank })
     }
 
     /// The directory.
@@ -110,6 +143,86 @@ impl ProfileDir {
             }
         }
         Ok(())
+    }
+}
+
+impl Drop for ProfileDir {
+    fn drop(&mut self) {
+        let done = match &self.keep {
+            Keep::Kept { parked: false, .. } => Ok(()),
+            Keep::Kept { parked: true, .. } => park(&self.path),
+            Keep::Blank => remove_all(&self.path),
+        };
+        if let Err(error) = done {
+            tracing::warn!(path = %self.path.display(), %error, "a profile stays as its session left it");
+        }
+    }
+}
+
+/// Takes all profiles beneath `parent` back from the uids of sessions that are over. Only safe while no session runs.
+///
+/// # Errors
+/// When they cannot be listed.
+pub fn park_all(parent: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(parent)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            park(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes the directory the daemon's, in which nobody else can then look. What is in it keeps its uid until the next session.
+fn park(path: &Path) -> std::io::Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    lchown(path, Some(0), Some(0))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
+}
+
+/// Gives a directory and all in it to a session; the directory itself last, so that nobody looks in meanwhile. Links are not
+/// followed. A file with a second name, or of a uid that no session has, may be somebody else's: a session that could make a
+/// hard link to it would be given it.
+fn give(path: &Path, owner: &Owner) -> Result<(), Error> {
+    let Owner { identity, sessions } = owner;
+    let mut left = vec![path.to_owned()];
+    while let Some(dir) = left.pop() {
+        for entry in std::fs::read_dir(&dir).map_err(io("list", &dir))? {
+            let path = entry.map_err(io("list", &dir))?.path();
+            let metadata = std::fs::symlink_metadata(&path).map_err(io("look at", &path))?;
+            if metadata.is_dir() {
+                left.push(path.clone());
+            } else if metadata.is_file() && metadata.nlink() > 1 {
+                return Err(Error::Foreign { path, what: "has a second name" });
+            }
+            if metadata.uid() == identity.uid && metadata.gid() == identity.gid {
+                continue;
+            }
+            if !sessions.contains(&metadata.uid()) {
+                return Err(Error::Foreign { path, what: "belongs to another user" });
+            }
+            lchown(&path, Some(identity.uid), Some(identity.gid)).map_err(io("give away", &path))?;
+        }
+    }
+    lchown(path, Some(identity.uid), Some(identity.gid)).map_err(io("give away", path))
+}
+
+fn io<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> Error + 'a {
+    move |source| Error::Io { what, path: path.to_owned(), source }
+}
+
+/// Removes a directory and all in it, through no link. Nothing there is not an error.
+fn remove_all(path: &Path) -> std::io::Result<()> {
+    let outcome = match std::fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => std::fs::remove_dir_all(path),
+        Ok(_) => std::fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match outcome {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
     }
 }
 
@@ -147,5 +260,83 @@ mod tests {
         symlink("/etc", dir.path().join("p")).unwrap();
         let error = ProfileDir::lock(dir.path(), "p", None).unwrap_err();
         assert!(matches!(error, Error::Foreign { what: "is not a directory", .. }), "{error}");
+    }
+
+    fn owner(uid: u32) -> Owner {
+        Owner { identity: Identity { uid, gid: uid }, sessions: 20_000..20_010 }
+    }
+
+    fn uid_of(path: &Path) -> u32 {
+        std::fs::symlink_metadata(path).unwrap().uid()
+    }
+
+    /// These give files away, which takes root.
+    fn may_give_away() -> bool {
+        let root = nix::unistd::geteuid().is_root();
+        if !root {
+            println!("not root: nothing was tested");
+        }
+        root
+    }
+
+    #[test]
+    fn a_profile_goes_from_one_session_to_the_next_and_to_nobody_in_between() {
+        if !may_give_away() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let first = ProfileDir::lock(dir.path(), "p", Some(&owner(20_001))).unwrap();
+        let path = first.path().to_owned();
+        std::fs::create_dir(path.join("Default")).unwrap();
+        std::fs::write(path.join("Default/Cookies"), "kept").unwrap();
+        symlink("/etc/hostname", path.join("link")).unwrap();
+        for inner in ["Default", "Default/Cookies", "link"] {
+            lchown(path.join(inner), Some(20_001), Some(20_001)).unwrap();
+        }
+        drop(first);
+        assert_eq!((uid_of(&path), uid_of(&path.join("Default"))), (0, 20_001), "parked");
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        let second = ProfileDir::lock(dir.path(), "p", Some(&owner(20_002))).unwrap();
+        for inner in ["", "Default", "Default/Cookies", "link"] {
+            assert_eq!(uid_of(&path.join(inner)), 20_002, "{inner}");
+        }
+        assert_eq!(uid_of(Path::new("/etc/hostname")), 0, "no link is followed");
+        drop(second);
+    }
+
+    #[test]
+    fn f20_what_a_session_may_have_smuggled_in_is_not_given_away() {
+        if !may_give_away() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let victim = dir.path().join("victim");
+        std::fs::write(&victim, "root's").unwrap();
+        let path = dir.path().join("p");
+        drop(ProfileDir::lock(dir.path(), "p", Some(&owner(20_001))).unwrap());
+        std::fs::hard_link(&victim, path.join("linked")).unwrap();
+        let error = ProfileDir::lock(dir.path(), "p", Some(&owner(20_002))).unwrap_err();
+        assert!(matches!(error, Error::Foreign { what: "has a second name", .. }), "{error}");
+        std::fs::remove_file(path.join("linked")).unwrap();
+        std::fs::write(path.join("planted"), "").unwrap();
+        let error = ProfileDir::lock(dir.path(), "p", Some(&owner(20_002))).unwrap_err();
+        assert!(matches!(error, Error::Foreign { what: "belongs to another user", .. }), "{error}");
+        assert_eq!((uid_of(&victim), uid_of(&path.join("planted"))), (0, 0));
+    }
+
+    #[test]
+    fn a_blank_profile_starts_empty_and_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let outside = dir.path().join("outside");
+        std::fs::create_dir(&outside).unwrap();
+        std::fs::write(outside.join("file"), "").unwrap();
+        let path = dir.path().join("s0");
+        symlink(&outside, &path).unwrap();
+        let blank = ProfileDir::blank(path.clone(), None).unwrap();
+        assert_eq!(std::fs::read_dir(&path).unwrap().count(), 0);
+        symlink(&outside, path.join("link")).unwrap();
+        drop(blank);
+        assert!(!path.exists());
+        assert!(outside.join("file").exists(), "no link is followed");
     }
 }

@@ -1,13 +1,13 @@
 //! `[browser]`.
 
+use std::collections::BTreeMap;
+
 use super::document::{Document, Show};
-use crate::browser::Config;
+use crate::browser::{Config, check_page};
 
 const DEFAULT_PROGRAM: &str = "/usr/bin/chromium";
 /// Loads nothing and nobody.
 const DEFAULT_START_URL: &str = "about:blank";
-/// Longest start URL, in bytes; it becomes one argument.
-const MAX_URL: usize = 2048;
 /// Schemes that open a page. `javascript:` and `chrome:` act on the browser.
 const SCHEMES: [&str; 5] = ["https", "http", "about", "data", "file"];
 /// Most further arguments.
@@ -56,19 +56,12 @@ pub(super) fn browser(document: &mut Document) -> Option<Config> {
         section.refuse_item("extra_args", index, None, problem);
     }
     section.finish();
-    enabled.then(|| Config { program, start_url, extra_args: given.unwrap_or_default() })
+    let extra_args = given.unwrap_or_default();
+    enabled.then(|| Config { program, start_url, extra_args, proxy: None, env: BTreeMap::new() })
 }
 
 fn start_url(text: &str) -> Result<String, String> {
-    let scheme = text.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
-    let known = scheme.is_some_and(|scheme| SCHEMES.contains(&scheme.as_str()));
-    if !known || text.len() > MAX_URL || text.contains(|c: char| c.is_control() || c.is_whitespace()) {
-        return Err(format!(
-            "must be a URL of {MAX_URL} bytes at most with one of the schemes {}",
-            SCHEMES.join(", ")
-        ));
-    }
-    Ok(text.to_owned())
+    check_page(text, &SCHEMES).map(|()| text.to_owned())
 }
 
 /// Why an argument is not taken.

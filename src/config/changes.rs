@@ -18,13 +18,16 @@ pub struct Change {
 pub fn differences(old: &Config, new: &Config) -> Vec<Change> {
     let (old_gateway, new_gateway) = (&old.gateway, &new.gateway);
     let (old_session, new_session) = (&old.session, &new.session);
-    let session = old_session.id != new_session.id || old_session.user != new_session.user;
+    let session = old_session.id != new_session.id
+        || old_session.user != new_session.user
+        || old_session.autostart != new_session.autostart;
     let display = old_session.display != new_session.display || old_session.rfb != new_session.rfb;
     let static_dir = old_gateway.static_dir != new_gateway.static_dir;
     // The signing key belongs to `valetd token`, which reads it afresh: no daemon has to know.
     let parts = [
         ("host", old.host != new.host || old.drain_budget != new.drain_budget, false),
         ("session", session, false),
+        ("sessions", old.rules != new.rules, false),
         ("display", display, false),
         ("browser", old_session.browser != new_session.browser, false),
         ("gateway.listen", old_gateway.listen != new_gateway.listen, false),

@@ -71,12 +71,14 @@ pub(super) fn host(document: &mut Document) -> (HostConfig, Duration) {
 
 /// `[session]`.
 pub(super) struct SessionPart {
+    pub(super) autostart: bool,
     pub(super) id: SessionId,
     pub(super) user: Option<UserId>,
 }
 
 pub(super) fn session(document: &mut Document) -> Result<SessionPart, Mistake> {
     let mut section = document.section("session");
+    let autostart = section.boolean("autostart", true);
     let valid = |text: &str| match text.parse::<SessionId>() {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => Err(error.to_string()),
@@ -85,7 +87,7 @@ pub(super) fn session(document: &mut Document) -> Result<SessionPart, Mistake> {
     let user = section.parsed("user", |text| text.parse::<UserId>().map_err(|error| error.to_string()));
     section.finish();
     let id = SessionId::try_from(id).map_err(|error| Mistake::new("session.id", error.to_string()))?;
-    Ok(SessionPart { id, user })
+    Ok(SessionPart { autostart, id, user })
 }
 
 /// `[display]`.

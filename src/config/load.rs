@@ -11,7 +11,7 @@ use super::document::Document;
 use super::mistake::{ConfigErrors, Mistake};
 use super::secrets::{Files, Wanted};
 use super::settings::Config;
-use super::{auth, browser, gateway, host};
+use super::{auth, browser, gateway, host, sessions};
 
 /// Variables that begin so are ours: `VALETD_GATEWAY__LISTEN` sets `gateway.listen`.
 pub const ENVIRONMENT_PREFIX: &str = "VALETD_";
@@ -99,6 +99,7 @@ fn check_all(
     let mut document = Document::new(table, variables, mistakes);
     let (host, drain_budget) = host::host(&mut document);
     let session = host::session(&mut document)?;
+    let rules = sessions::sessions(&mut document);
     let display = host::display(&mut document);
     let browser = browser::browser(&mut document);
     let gateway = gateway::gateway(&mut document);
@@ -107,13 +108,14 @@ fn check_all(
     let log = host::log(&mut document);
     let (mistakes, known) = document.finish();
     let session = crate::session::Config {
+        autostart: session.autostart,
         id: session.id,
         user: session.user,
         display: display.screen,
         rfb: display.rfb,
         browser,
     };
-    let config = Config { host, drain_budget, session, gateway, auth, signing_key, api, log };
+    let config = Config { host, drain_budget, session, rules, gateway, auth, signing_key, api, log };
     Ok((config, mistakes, known))
 }
 

@@ -16,6 +16,7 @@ mod load;
 mod mistake;
 mod resolved;
 mod secrets;
+mod sessions;
 mod settings;
 mod spelling;
 mod values;

@@ -7,8 +7,9 @@ use std::time::Duration;
 use toml::Value;
 
 use super::settings::{Config, Signing};
-use super::values::write_duration;
+use super::values::{write_byte_size, write_duration};
 use crate::auth::{Algorithm, KeyConfig};
+use crate::session::{Capacity, Rules};
 use crate::telemetry::Format;
 use crate::vnc::RfbSource;
 
@@ -47,8 +48,10 @@ fn host(page: &mut Page, config: &Config) {
 fn session(page: &mut Page, config: &Config) {
     let session = &config.session;
     page.section("session");
+    page.bare("autostart", session.autostart);
     page.text("id", &session.id);
     page.optional("user", session.user.as_ref());
+    rules(page, &config.rules);
     page.section("display");
     page.text("size", format_args!("{}x{}", session.display.width, session.display.height));
     page.bare("depth", session.display.depth);
@@ -77,6 +80,31 @@ fn session(page: &mut Page, config: &Config) {
             }
         }
     }
+}
+
+fn rules(page: &mut Page, rules: &Rules) {
+    page.section("sessions");
+    match rules.capacity {
+        Capacity::Derived { memory_per_session } => {
+            page.text("max", "auto");
+            page.text("memory_per_session", write_byte_size(memory_per_session));
+        }
+        Capacity::Fixed(count) => {
+            page.bare("max", count);
+            page.comment("memory_per_session", "not used");
+        }
+    }
+    page.bare("queue_length", rules.queue_length);
+    page.duration("queue_deadline", rules.queue_deadline);
+    page.bare("spare_displays", rules.spare_displays);
+    page.bare("spare_browsers", rules.spare_browsers);
+    page.duration("start_deadline", rules.start_deadline);
+    let or_none = |duration: Option<Duration>| duration.map_or_else(|| "none".to_owned(), write_duration);
+    page.text("idle_timeout", or_none(rules.idle_timeout));
+    page.text("max_duration", or_none(rules.max_duration));
+    page.text("memory_max", rules.limits.memory_bytes.map_or_else(|| "none".to_owned(), write_byte_size));
+    page.bare("pids_max", rules.limits.pids.unwrap_or_default());
+    page.list("allowed_env", &rules.allowed_env);
 }
 
 fn gateway(page: &mut Page, config: &Config) {

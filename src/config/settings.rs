@@ -9,8 +9,10 @@ pub struct Config {
     pub host: crate::session::HostConfig,
     /// How long a drain may take before the rest is killed.
     pub drain_budget: Duration,
-    /// The session, with its display, its RFB server and its browser.
+    /// The session of the configuration, with its display, its RFB server and its browser.
     pub session: crate::session::Config,
+    /// How many sessions there may be, and what each may do.
+    pub rules: crate::session::Rules,
     /// The public listener.
     pub gateway: crate::gateway::Config,
     /// Whose tokens are good.

@@ -19,6 +19,8 @@ const MILLISECONDS_IN_HOUR: u64 = 60 * MILLISECONDS_IN_MINUTE;
 const UNITS: [(&str, u64); 4] =
     [("ms", 1), ("h", MILLISECONDS_IN_HOUR), ("m", MILLISECONDS_IN_MINUTE), ("s", MILLISECONDS_IN_SECOND)];
 
+const BYTE_UNITS: [(&str, u64); 4] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+
 impl Section<'_> {
     /// A string that `parse` understands.
     pub(super) fn parsed<U>(
@@ -87,6 +89,30 @@ impl Section<'_> {
             Ok(text.to_owned())
         })
     }
+}
+
+/// A number of bytes: `"512KiB"`, `"1280MiB"`, `"2GiB"`.
+pub(super) fn byte_size(text: &str, range: &RangeInclusive<u64>) -> Result<u64, String> {
+    let refusal = || {
+        format!(
+            "must be {} to {}, as in \"1280MiB\" or \"2GiB\"",
+            write_byte_size(*range.start()),
+            write_byte_size(*range.end())
+        )
+    };
+    let (name, unit) = BYTE_UNITS.iter().find(|(name, _)| text.ends_with(name)).ok_or_else(refusal)?;
+    let digits = text.strip_suffix(name).unwrap_or_default();
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(refusal());
+    }
+    let bytes = digits.parse::<u64>().ok().and_then(|count| count.checked_mul(*unit));
+    bytes.filter(|bytes| range.contains(bytes)).ok_or_else(refusal)
+}
+
+/// A number of bytes in the largest unit that leaves no rest.
+pub(super) fn write_byte_size(bytes: u64) -> String {
+    let fits = BYTE_UNITS.iter().find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit));
+    fits.map_or_else(|| format!("{bytes}"), |(name, unit)| format!("{}{name}", bytes / unit))
 }
 
 /// A length of time: `"250ms"`, `"5s"`, `"2m"`, `"1h"`.

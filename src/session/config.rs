@@ -1,14 +1,18 @@
-//! Settings of a session, already checked.
+//! Settings of sessions, already checked.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::ids::{SessionId, UserId};
+use crate::sys::Limits;
 use crate::vnc::RfbSource;
 use crate::{browser, display};
 
-/// One session, as the configuration describes it.
+/// The session that the configuration describes. What it is made of is also what requested sessions are made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
+    /// Whether it runs for as long as the daemon does; otherwise there are only sessions that somebody asks for.
+    pub autostart: bool,
     /// Its id; a viewer's token must name it.
     pub id: SessionId,
     /// Whose it is; a token must name this user too, where it is given.
@@ -32,4 +36,73 @@ pub struct HostConfig {
     pub first_uid: u32,
     /// Length of that range.
     pub uid_count: u32,
+}
+
+/// How many sessions there may be, and what each may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules {
+    /// Sessions at a time.
+    pub capacity: Capacity,
+    /// Requests that may wait for a place; 0: a full host refuses at once.
+    pub queue_length: usize,
+    /// For how long.
+    pub queue_deadline: Duration,
+    /// Displays kept ready for sessions that are not asked for yet.
+    pub spare_displays: usize,
+    /// Displays with a blank browser kept ready.
+    pub spare_browsers: usize,
+    /// From its creation until everything of a session has answered; it is ended then.
+    pub start_deadline: Duration,
+    /// Ends a session that nobody uses for so long, unless its request says otherwise; `None`: never.
+    pub idle_timeout: Option<Duration>,
+    /// The longest life of a session, and the one of those whose request does not say; `None`: endless.
+    pub max_duration: Option<Duration>,
+    /// Limits on each session's processes; a request may ask for less.
+    pub limits: Limits,
+    /// Names of variables that a request may set for its browser.
+    pub allowed_env: Vec<String>,
+}
+
+/// How the number of sessions is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Capacity {
+    /// As many as fit into memory, at so many bytes each.
+    Derived {
+        /// What one session is reckoned with.
+        memory_per_session: u64,
+    },
+    /// So many.
+    Fixed(usize),
+}
+
+/// Memory that is not given to sessions, in bytes: the system, the daemon and its viewers.
+const RESERVED_MEMORY: u64 = 512 << 20;
+
+impl Capacity {
+    /// The number for a host with so many bytes of memory; at least one.
+    pub fn resolve(self, memory_bytes: u64) -> usize {
+        match self {
+            Self::Fixed(count) => count,
+            Self::Derived { memory_per_session } => {
+                let fits = memory_bytes.saturating_sub(RESERVED_MEMORY) / memory_per_session.max(1);
+                usize::try_from(fits).unwrap_or(usize::MAX).max(1)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_of_4_gib_takes_two_or_three_browsers() {
+        let derived = Capacity::Derived { memory_per_session: 1280 << 20 };
+        // What a t3.medium shows of its 4 GiB.
+        assert_eq!(derived.resolve(3_980_000_000), 2);
+        assert_eq!(Capacity::Derived { memory_per_session: 1 << 30 }.resolve(3_980_000_000), 3);
+        assert_eq!(derived.resolve(24 << 30), 18);
+        assert_eq!(derived.resolve(1 << 20), 1, "a host that takes nobody is no host");
+        assert_eq!(Capacity::Fixed(7).resolve(0), 7);
+    }
 }

@@ -1,15 +1,18 @@
-//! Putting a session together: directories, cookie, and its services in their order.
+//! Putting a session together: directories, cookie, profile, and its services in their order. What was made is given back
+//! when it is dropped, whether the session ran or not.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::config::{Config, HostConfig};
+use super::config::HostConfig;
 use super::places::{self, RuntimeDir};
+use super::spec::Parts;
 use super::status::BROWSER;
 use super::viewer::Facts;
-use crate::browser::{Chromium, Places, ProfileDir, ProfileError, Screen};
-use crate::display::{Cookie, Display, Reservation, ReserveError, Xvfb};
-use crate::supervise::{Identity, RestartPolicy, ServiceSpec, Timing};
+use crate::browser::{Chromium, Owner, Places, ProfileDir, ProfileError, Screen};
+use crate::display::{Cookie, Reservation, ReserveError, Xvfb};
+use crate::ids::ProfileName;
+use crate::supervise::{Identity, Program, RestartPolicy, ServiceSpec, Timing};
 use crate::vnc::{RfbAddress, RfbSource, X11vnc};
 
 /// Between probes, and for one probe: a hung service shows in health within the sum, 2 s at the most.
@@ -58,96 +61,106 @@ pub enum Error {
     Profile(#[from] ProfileError),
 }
 
+/// Where and for whom a session is put together.
+#[derive(Debug, Clone)]
+pub(super) struct Site {
+    pub(super) host: Arc<HostConfig>,
+    /// Its place on the host.
+    pub(super) slot: u32,
+    /// Whom its programs run as; none where the daemon is not root.
+    pub(super) identity: Option<Identity>,
+}
+
+impl Site {
+    fn owner(&self) -> Option<Owner> {
+        let HostConfig { first_uid, uid_count, .. } = *self.host;
+        let sessions = first_uid..first_uid.saturating_add(uid_count);
+        self.identity.map(|identity| Owner { identity, sessions })
+    }
+}
+
 /// A session that is ready to be started.
 pub(super) struct Assembly {
     pub(super) services: Vec<ServiceSpec>,
     pub(super) rfb: RfbAddress,
     pub(super) facts: Facts,
+    /// The browser, for those who give it other settings before it starts.
+    pub(super) browser: Option<Arc<Chromium>>,
     /// Lives as long as the session does.
     pub(super) kept: Kept,
 }
 
-/// What a session holds on this host besides its processes; given back when dropped.
+/// What a session holds on this host besides its processes; given back when dropped, which blocks.
 pub(super) struct Kept {
     pub(super) runtime: RuntimeDir,
     pub(super) reservation: Option<Reservation>,
+    /// The browser has it too, and is gone by then.
+    _profile: Option<Arc<ProfileDir>>,
 }
 
-/// Makes everything that a session needs before its first process.
+/// Makes everything that a session needs before its first process. With `hold_browser`, its browser waits to be released.
 pub(super) fn assemble(
-    config: &Config,
-    host: &HostConfig,
-    slot: u32,
-    identity: Option<Identity>,
+    site: &Site,
+    parts: &Parts,
+    profile: Option<&ProfileName>,
+    hold_browser: bool,
 ) -> Result<Assembly, Error> {
-    let runtime = RuntimeDir::create(host, slot, identity)?;
+    let identity = site.identity;
+    let runtime = RuntimeDir::create(&site.host, site.slot, identity)?;
     let mut services = Vec::new();
     let mut facts = Facts::default();
     let mut reservation = None;
 
-    if config.browser.is_some() || matches!(config.rfb, RfbSource::X11vnc { .. }) {
+    if parts.browser.is_some() || matches!(parts.rfb, RfbSource::X11vnc { .. }) {
         let cookie = Cookie::generate().map_err(Error::Random)?;
         cookie.write(&runtime.authority(), identity).map_err(Error::Cookie)?;
         let number = Reservation::take()?;
         let xvfb =
-            Xvfb::new(config.display.clone(), &number, identity, runtime.tmp(), runtime.authority(), cookie);
+            Xvfb::new(parts.display.clone(), &number, identity, runtime.tmp(), runtime.authority(), cookie);
         reservation = Some(number);
         facts.display = Some(xvfb.display());
-        services.push(ServiceSpec {
-            name: "xvfb",
-            requires: vec![],
-            program: Arc::new(xvfb),
-            timing: DISPLAY_TIMING,
-            restart: RestartPolicy::default(),
-        });
+        services.push(service("xvfb", &[], Arc::new(xvfb), DISPLAY_TIMING));
     }
 
-    let rfb = match (&config.rfb, &facts.display) {
+    let rfb = match (&parts.rfb, &facts.display) {
         (RfbSource::X11vnc { program }, Some(display)) => {
             let socket = runtime.rfb_socket();
             let x11vnc =
                 X11vnc::new(program.clone(), identity, runtime.tmp(), socket.clone(), display.clone());
-            services.push(ServiceSpec {
-                name: "x11vnc",
-                requires: vec!["xvfb"],
-                program: Arc::new(x11vnc),
-                timing: DISPLAY_TIMING,
-                restart: RestartPolicy::default(),
-            });
+            services.push(service("x11vnc", &["xvfb"], Arc::new(x11vnc), DISPLAY_TIMING));
             RfbAddress::Unix(socket)
         }
         (RfbSource::X11vnc { .. }, None) => RfbAddress::Unix(runtime.rfb_socket()),
         (RfbSource::External(address), _) => address.clone(),
     };
 
-    if let (Some(browser), Some(display)) = (&config.browser, facts.display.clone()) {
-        let (spec, port) = browser_service(config, browser, host, &runtime, identity, display)?;
-        services.push(spec);
-        facts.devtools_port = Some(port);
+    let (mut browser, mut kept_profile) = (None, None);
+    if let (Some(config), Some(display)) = (&parts.browser, facts.display.clone()) {
+        let owner = site.owner();
+        let profile = match profile {
+            Some(name) => ProfileDir::lock(&places::profiles(&site.host)?, name.as_str(), owner.as_ref())?,
+            None => ProfileDir::blank(places::scratch(&site.host, site.slot)?, owner.as_ref())?,
+        };
+        let profile = kept_profile.insert(Arc::new(profile));
+        let places = Places { profile: Arc::clone(profile), tmp: runtime.tmp() };
+        let (width, height) = (parts.display.width, parts.display.height);
+        let screen = Screen { width, height, variables: Box::new(move || display.variables()) };
+        let chromium = Arc::new(Chromium::new(config.clone(), identity, places, screen));
+        facts.devtools_port = Some(chromium.devtools_port());
+        browser = Some(Arc::clone(&chromium));
+        let spec = service(BROWSER, &["xvfb"], chromium, BROWSER_TIMING);
+        services.push(ServiceSpec { held: hold_browser, ..spec });
     }
-    Ok(Assembly { services, rfb, facts, kept: Kept { runtime, reservation } })
+    let kept = Kept { runtime, reservation, _profile: kept_profile };
+    Ok(Assembly { services, rfb, facts, browser, kept })
 }
 
-fn browser_service(
-    config: &Config,
-    browser: &crate::browser::Config,
-    host: &HostConfig,
-    runtime: &RuntimeDir,
-    identity: Option<Identity>,
-    display: Display,
-) -> Result<(ServiceSpec, tokio::sync::watch::Receiver<Option<u16>>), Error> {
-    let profile = ProfileDir::lock(&places::profiles(host)?, places::profile_name(&config.id), identity)?;
-    let places = Places { profile, tmp: runtime.tmp() };
-    let (width, height) = (config.display.width, config.display.height);
-    let screen = Screen { width, height, variables: Box::new(move || display.variables()) };
-    let chromium = Chromium::new(browser.clone(), identity, places, screen);
-    let port = chromium.devtools_port();
-    let spec = ServiceSpec {
-        name: BROWSER,
-        requires: vec!["xvfb"],
-        program: Arc::new(chromium),
-        timing: BROWSER_TIMING,
-        restart: RestartPolicy::default(),
-    };
-    Ok((spec, port))
+fn service(
+    name: &'static str,
+    requires: &[&'static str],
+    program: Arc<dyn Program>,
+    timing: Timing,
+) -> ServiceSpec {
+    let (requires, restart) = (requires.to_vec(), RestartPolicy::default());
+    ServiceSpec { name, requires, program, timing, restart, held: false }
 }

@@ -1,20 +1,41 @@
-//! A session: display, RFB server and browser as one thing that a viewer can be let into.
+//! Sessions: display, RFB server and browser as one thing that people and automations can be let into.
 //!
-//! **Invariant:** [`Manager`] alone starts and stops sessions; everybody else holds a [`Session`] and watches. A viewer
-//! is served through a [`ViewerTicket`] and never learns what is behind it.
+//! **Invariant:** the [`Manager`]'s task alone decides which sessions there are, and each session's own task alone starts
+//! and stops what is in it; everybody else asks, or holds a [`Session`] and watches. A viewer is served through a
+//! [`ViewerTicket`] and never learns what is behind it.
 
+mod admission;
 pub mod config;
+mod directory;
+mod events;
 mod external;
+mod handle;
 mod launch;
+mod life;
 mod manager;
 mod places;
+mod publish;
+mod record;
+mod repeats;
+mod request;
+mod slots;
+mod spares;
+mod spec;
 #[cfg(test)]
 pub(crate) mod stand_in;
 mod status;
 mod viewer;
 
-pub use config::{Config, HostConfig};
+pub use admission::Denial;
+pub use config::{Capacity, Config, HostConfig, Rules};
+pub use directory::{Occupancy, Sessions};
+pub use events::{Batch, Event, Events, Happening};
+pub use handle::{AmendError, CreateError, Created, ManagerHandle, Unresponsive};
 pub use launch::Error as LaunchError;
-pub use manager::{Error, Manager, ManagerHandle, Unresponsive};
+pub use life::Error;
+pub use manager::{Autostart, Manager, Params};
+pub use places::Error as PlacesError;
+pub use record::{Cause, End, SessionRecord, Warmth};
+pub use request::{Amendment, CreateRequest, Idempotency, Kind};
 pub use status::{Component, ComponentStatus, SessionState, SessionStatus};
-pub use viewer::{Facts, NotReady, Session, Sessions, ViewerEnd, ViewerTicket, Viewers};
+pub use viewer::{Facts, NotReady, Session, ViewerEnd, ViewerTicket, Viewers};

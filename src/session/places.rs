@@ -5,7 +5,7 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use super::config::HostConfig;
-use crate::ids::SessionId;
+use crate::browser::park_all;
 use crate::supervise::Identity;
 
 /// Directories of the daemon: a session may pass through, not list.
@@ -65,15 +65,27 @@ impl Drop for RuntimeDir {
 
 /// The directory in which profiles lie, made where it is missing.
 pub(super) fn profiles(host: &HostConfig) -> Result<PathBuf, Error> {
+    beneath_state(host, "profiles")
+}
+
+/// The place of a blank profile, which goes with its session. Beside the others: it may grow beyond what a tmpfs holds.
+pub(super) fn scratch(host: &HostConfig, slot: u32) -> Result<PathBuf, Error> {
+    Ok(beneath_state(host, "scratch")?.join(format!("s{slot}")))
+}
+
+fn beneath_state(host: &HostConfig, name: &str) -> Result<PathBuf, Error> {
     make(&host.state_dir, PASSAGE)?;
-    let path = host.state_dir.join("profiles");
+    let path = host.state_dir.join(name);
     make(&path, PASSAGE)?;
     Ok(path)
 }
 
-/// The name of a session's profile directory.
-pub(super) fn profile_name(id: &SessionId) -> &str {
-    id.as_str()
+/// Takes back what sessions of an earlier run left: their profiles from their uids, and the blank ones for good. Only safe
+/// while no session runs.
+pub(super) fn clear_leftovers(host: &HostConfig) -> Result<(), Error> {
+    let profiles = profiles(host)?;
+    park_all(&profiles).map_err(|source| Error { what: "take back", path: profiles, source })?;
+    remove(&beneath_state(host, "scratch")?)
 }
 
 fn make(path: &Path, mode: u32) -> Result<(), Error> {

@@ -11,8 +11,12 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::directory::{Directory, Sessions};
+use super::events::EventLog;
+use super::record::Warmth;
+use super::request::Kind;
 use super::status::{SessionState, SessionStatus};
-use super::viewer::{Backend, Counts, Facts, Inner, Session, Sessions, ViewerEnd};
+use super::viewer::{About, Backend, Counts, Facts, Inner, Session, Terms, ViewerEnd};
 use crate::rfb::Access;
 use crate::vnc::Activity;
 
@@ -30,8 +34,9 @@ pub(crate) struct Splice {
 
 /// These sessions and no others.
 pub(crate) fn sessions(sessions: impl IntoIterator<Item = Session>) -> Sessions {
-    let by_id = sessions.into_iter().map(|session| (session.id().clone(), session)).collect();
-    Sessions { directory: watch::Sender::new(by_id).subscribe() }
+    let live = sessions.into_iter().map(|session| (session.id().clone(), session)).collect();
+    let directory = watch::Sender::new(Directory { live, ..Directory::default() }).subscribe();
+    Sessions { directory, events: EventLog::default().listen() }
 }
 
 /// A session that is ready, or (without a display) still starting.
@@ -43,17 +48,26 @@ pub(crate) fn session(
 ) -> Session {
     let state = if splice.is_some() { SessionState::Ready } else { SessionState::Starting };
     let components = if splice.is_some() { vec![] } else { vec![super::external::unknown()] };
-    let status = watch::Sender::new(SessionStatus { state, components });
+    let status = watch::Sender::new(SessionStatus { state, ready: None, end: None, components });
     let nowhere = SocketAddr::from(([127, 0, 0, 1], 9));
     let splice = splice.unwrap_or(Splice { upstream: nowhere, end: end.clone() });
     Session {
         inner: Arc::new(Inner {
-            id: id.parse().unwrap(),
-            user: user.map(|user| user.parse().unwrap()),
+            about: About {
+                id: id.parse().unwrap(),
+                user: user.map(|user| user.parse().unwrap()),
+                kind: Kind::Chromium,
+                profile: None,
+                created: std::time::SystemTime::now(),
+                warmth: Warmth::Cold,
+            },
             backend: Backend::Splice(splice),
+            supervisor: None,
             status: status.subscribe(),
+            terms: watch::Sender::new(Terms::default()).subscribe(),
             facts: Facts::default(),
             counts: Counts::default(),
+            activity: Arc::new(Activity::new(Instant::now())),
         }),
     }
 }

@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
+use super::record::End;
 use crate::supervise::{GroupStatus, ServiceState, ServiceStatus};
 
 /// The browser's component name: the only part without which there is still a picture.
@@ -14,6 +15,10 @@ pub(super) const BROWSER: &str = "browser";
 pub struct SessionStatus {
     /// What it can do.
     pub state: SessionState,
+    /// When everything of it answered for the first time.
+    pub ready: Option<SystemTime>,
+    /// Why it ends, once it does.
+    pub end: Option<End>,
     /// Its parts, in the order in which they start.
     pub components: Vec<Component>,
 }
@@ -118,12 +123,18 @@ impl Component {
 
 impl SessionStatus {
     /// What follows from the services' states, those of an external RFB server among them.
-    pub(super) fn derive(group: &GroupStatus, external_rfb: Option<&Component>, draining: bool) -> Self {
+    /// `ready` is when it was ready for the first time, if it was.
+    pub(super) fn derive(
+        group: &GroupStatus,
+        external_rfb: Option<&Component>,
+        end: Option<End>,
+        ready: Option<SystemTime>,
+    ) -> Self {
         let components: Vec<_> =
             group.services.iter().map(Component::of_service).chain(external_rfb.cloned()).collect();
         let all = |wanted| components.iter().all(|component| component.status == wanted);
         let any = |wanted| components.iter().any(|component| component.status == wanted);
-        let state = if draining {
+        let state = if end.is_some() {
             if all(ComponentStatus::Stopped) { SessionState::Stopped } else { SessionState::Draining }
         } else if all(ComponentStatus::Ok) {
             SessionState::Ready
@@ -132,7 +143,8 @@ impl SessionStatus {
         } else {
             SessionState::Starting
         };
-        Self { state, components }
+        let ready = ready.or_else(|| (state == SessionState::Ready).then(SystemTime::now));
+        Self { state, ready, end, components }
     }
 
     /// Whether a viewer can be shown a picture now.
@@ -146,6 +158,7 @@ impl SessionStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::Cause;
 
     fn service(name: &'static str, state: ServiceState, reason: Option<&str>) -> ServiceStatus {
         ServiceStatus {
@@ -160,7 +173,8 @@ mod tests {
     }
 
     fn derive(services: Vec<ServiceStatus>, draining: bool) -> SessionStatus {
-        SessionStatus::derive(&GroupStatus { generation: 1, services }, None, draining)
+        let end = draining.then_some(End { cause: Cause::Requested, reason: None });
+        SessionStatus::derive(&GroupStatus { generation: 1, services }, None, end, None)
     }
 
     #[test]

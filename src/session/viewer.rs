@@ -1,10 +1,9 @@
 //! A session as the gateway sees it: somebody to ask for a viewer's place.
 
-use std::collections::HashMap;
-use std::fmt;
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use futures_util::{Sink, Stream, StreamExt as _};
@@ -12,9 +11,12 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::record::{SessionRecord, Warmth};
+use super::request::Kind;
 use super::status::{SessionState, SessionStatus};
-use crate::ids::{SessionId, UserId};
+use crate::ids::{ProfileName, SessionId, UserId};
 use crate::rfb::Access;
+use crate::supervise::GroupHandle;
 use crate::vnc::relay::{self, RelayEnd, RelayOptions};
 use crate::vnc::{Activity, RfbAddress};
 
@@ -27,43 +29,6 @@ const PROBE_DEADLINE: Duration = Duration::from_millis(900);
 /// For connecting to the RFB server, its side of the handshake, and for each write to it.
 const UPSTREAM_DEADLINE: Duration = Duration::from_secs(5);
 
-/// The sessions of this host. Cheap to clone; always current.
-#[derive(Clone)]
-pub struct Sessions {
-    pub(super) directory: watch::Receiver<HashMap<SessionId, Session>>,
-}
-
-impl fmt::Debug for Sessions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.directory.borrow().keys()).finish()
-    }
-}
-
-impl Sessions {
-    /// The session of that name.
-    pub fn get(&self, id: &SessionId) -> Option<Session> {
-        self.directory.borrow().get(id).cloned()
-    }
-
-    /// Waits until there is one of that name. Pending for ever once the manager is gone.
-    pub async fn wait_for(&self, id: &SessionId) -> Session {
-        let mut directory = self.directory.clone();
-        loop {
-            let found = directory.borrow_and_update().get(id).cloned();
-            match found {
-                Some(session) => return session,
-                None if directory.changed().await.is_err() => std::future::pending::<()>().await,
-                None => {}
-            }
-        }
-    }
-
-    /// All of them, in no order.
-    pub fn all(&self) -> Vec<Session> {
-        self.directory.borrow().values().cloned().collect()
-    }
-}
-
 /// One session. Cheap to clone.
 #[derive(Clone)]
 pub struct Session {
@@ -71,12 +36,35 @@ pub struct Session {
 }
 
 pub(super) struct Inner {
-    pub(super) id: SessionId,
-    pub(super) user: Option<UserId>,
+    pub(super) about: About,
     pub(super) backend: Backend,
+    /// None in tests, where nothing is supervised.
+    pub(super) supervisor: Option<GroupHandle>,
     pub(super) status: watch::Receiver<SessionStatus>,
+    pub(super) terms: watch::Receiver<Terms>,
     pub(super) facts: Facts,
     pub(super) counts: Counts,
+    /// The last use by anybody: input of a viewer, a command of an automation.
+    pub(super) activity: Arc<Activity>,
+}
+
+/// What does not change in a session's life.
+#[derive(Debug, Clone)]
+pub(super) struct About {
+    pub(super) id: SessionId,
+    pub(super) user: Option<UserId>,
+    pub(super) kind: Kind,
+    pub(super) profile: Option<ProfileName>,
+    pub(super) created: SystemTime,
+    pub(super) warmth: Warmth,
+}
+
+/// Until when a session runs, and what its owner calls it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Terms {
+    pub(super) expires: Option<Expiry>,
+    pub(super) idle_timeout: Option<Duration>,
+    pub(super) labels: BTreeMap<String, String>,
 }
 
 /// What a viewer is shown.
@@ -93,11 +81,26 @@ pub(super) enum Backend {
     Splice(super::stand_in::Splice),
 }
 
-/// Viewers being served, counted where they come and go.
+/// A moment to come, by the clock that nobody sets and by the one that people read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Expiry {
+    pub(super) at: Instant,
+    pub(super) on: SystemTime,
+}
+
+impl Expiry {
+    pub(super) fn after(duration: Duration) -> Self {
+        Self { at: Instant::now() + duration, on: SystemTime::now() + duration }
+    }
+}
+
+/// Who is being served, counted where they come and go.
 #[derive(Default)]
 pub(super) struct Counts {
     spectators: AtomicUsize,
     controllers: AtomicUsize,
+    pub(super) automations: AtomicUsize,
+    pub(super) tab_crashes: AtomicU64,
 }
 
 /// How many are looking.
@@ -156,12 +159,41 @@ pub struct NotReady {
 impl Session {
     /// Its id.
     pub fn id(&self) -> &SessionId {
-        &self.inner.id
+        &self.inner.about.id
     }
 
     /// Whose it is, where that was said.
     pub fn user(&self) -> Option<&UserId> {
-        self.inner.user.as_ref()
+        self.inner.about.user.as_ref()
+    }
+
+    /// All that can be told of it.
+    pub fn record(&self) -> SessionRecord {
+        let Inner { about, facts, counts, .. } = &*self.inner;
+        let SessionStatus { state, ready, end, components } = self.status();
+        let terms = self.inner.terms.borrow().clone();
+        let display = facts.display.as_ref().and_then(|display| display.address().ok());
+        SessionRecord {
+            id: about.id.clone(),
+            user: about.user.clone(),
+            kind: about.kind,
+            profile: about.profile.clone(),
+            state,
+            created: about.created,
+            ready,
+            expires: terms.expires.map(|expiry| expiry.on),
+            idle_timeout_seconds: terms.idle_timeout.map(|timeout| timeout.as_secs()),
+            ended: None,
+            end,
+            warmth: about.warmth,
+            labels: terms.labels,
+            components,
+            viewers: self.viewers(),
+            automations: counts.automations.load(Ordering::Relaxed),
+            tab_crashes: counts.tab_crashes.load(Ordering::Relaxed),
+            display: display.map(|address| format!(":{}", address.number)),
+            devtools_port: facts.devtools_port.as_ref().and_then(|port| *port.borrow()),
+        }
     }
 
     /// How it is.
@@ -267,11 +299,13 @@ impl ViewerTicket {
     {
         let inner = &self.session.inner;
         let _counted = Counted::new(inner.counts.of(self.access));
+        // Who acts here uses the session as well.
+        activity.counts_for(&inner.activity);
         match &inner.backend {
             Backend::Relay { address, .. } => {
                 let options = RelayOptions {
                     access: self.access,
-                    desktop_name: format!("valetd {}", inner.id),
+                    desktop_name: format!("valetd {}", inner.about.id),
                     handshake_deadline: HANDSHAKE_DEADLINE,
                     send_deadline,
                     upstream_deadline: UPSTREAM_DEADLINE,

@@ -11,14 +11,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::handle::{GroupHandle, Request, RestartError, StopReport};
+use super::handle::{GroupHandle, Label, Request, RestartError, StopReport};
 use super::machine::{Action, Event, GraphError, Machine, Node, Report, RunEvent, RunId, Todo, View};
-use super::run::{Inbox, KILL_BUDGET, News, PROGRAM_DEADLINE, Run, blocking};
+use super::run::{Inbox, KILL_BUDGET, News, PROGRAM_DEADLINE, Run};
 use super::spec::{Running, ServiceSpec};
 use super::status::{GroupStatus, ServiceState, ServiceStatus};
 use crate::errors::chain;
-use crate::sys::{Cell, Child, Host};
-use crate::tasks::{Outcome, Scope};
+use crate::sys::{Cell, Child, Host, Limits};
+use crate::tasks::{Outcome, Scope, blocking};
 
 /// Requests that may wait; more wait with their senders.
 const REQUESTS: usize = 16;
@@ -46,9 +46,14 @@ struct Stopping {
 
 /// The task's state.
 pub struct Group {
+    /// Of its cgroup, for good.
     name: Arc<str>,
+    /// In the log.
+    label: Label,
     specs: Vec<ServiceSpec>,
     host: Host,
+    /// On all services together.
+    limits: Limits,
     machine: Machine,
     active: HashMap<(usize, RunId), Active>,
     stopping: Vec<Stopping>,
@@ -60,7 +65,8 @@ pub struct Group {
 }
 
 impl Group {
-    /// Starts the actor of a group called `name` (one path segment; it is the `session` field of the log), all stopped.
+    /// Starts the actor of a group called `name` (one path segment; also the `session` field of the log until
+    /// [`GroupHandle::rename`]), all stopped.
     ///
     /// # Errors
     /// [`GraphError`] when the requirements make no order.
@@ -69,6 +75,7 @@ impl Group {
         name: &str,
         specs: Vec<ServiceSpec>,
         host: &Host,
+        limits: Limits,
     ) -> Result<GroupHandle, GraphError> {
         let machine = Machine::new(specs.iter().map(node).collect())?;
         let views = machine.views();
@@ -77,10 +84,13 @@ impl Group {
         let (wanted, wants) = watch::channel(false);
         let (requests, inbox) = mpsc::channel(REQUESTS);
         let (news, events) = mpsc::channel(NEWS);
+        let label = Label::new(name);
         let group = Self {
             name: name.into(),
+            label: label.clone(),
             specs,
             host: host.clone(),
+            limits,
             machine,
             active: HashMap::new(),
             stopping: Vec::new(),
@@ -92,7 +102,7 @@ impl Group {
         };
         let token = scope.token();
         scope.spawn("group", group.serve(wants, inbox, events, token));
-        Ok(GroupHandle { wanted: Arc::new(wanted), requests, status: published })
+        Ok(GroupHandle { wanted: Arc::new(wanted), requests, status: published, label })
     }
 
     async fn serve(
@@ -128,7 +138,7 @@ impl Group {
                 }
                 Some(finished) = self.scope.join_next() => {
                     if let Outcome::Panicked(error) = finished.outcome {
-                        tracing::error!(session = %self.name, task = finished.name, error, "a task panicked");
+                        tracing::error!(session = %self.label, task = finished.name, error, "a task panicked");
                     }
                 }
             }
@@ -140,7 +150,7 @@ impl Group {
         let (host, name) = (self.host.clone(), Arc::clone(&self.name));
         let removed = blocking(PROGRAM_DEADLINE, move || host.containment().remove_group(&name)).await;
         if let Err(error) = removed.and_then(|outcome| outcome) {
-            tracing::warn!(session = %self.name, error = %chain(&error), "cannot remove the group's cgroup");
+            tracing::warn!(session = %self.label, error = %chain(&error), "cannot remove the group's cgroup");
         }
     }
 
@@ -188,6 +198,10 @@ impl Group {
                 };
                 let _gave_up = reply.send(outcome);
             }
+            Request::Release { service } => match self.specs.iter().position(|spec| spec.name == service) {
+                Some(index) => self.handle(Event::Release(index)),
+                None => tracing::error!(session = %self.label, service, "no such service to release"),
+            },
             Request::Ping(reply) => {
                 let _gave_up = reply.send(());
             }
@@ -219,7 +233,7 @@ impl Group {
 
     fn handle(&mut self, event: Event) {
         if let Err(illegal) = self.step(event) {
-            tracing::error!(session = %self.name, error = %illegal, "a mistake in supervision");
+            tracing::error!(session = %self.label, error = %illegal, "a mistake in supervision");
         }
     }
 
@@ -253,6 +267,8 @@ impl Group {
         let task = Run {
             host: self.host.clone(),
             group: Arc::clone(&self.name),
+            label: self.label.clone(),
+            limits: self.limits,
             service: self.specs[index].name,
             program: Arc::clone(&self.specs[index].program),
             index,
@@ -291,14 +307,14 @@ impl Group {
         let Some((active, running, ..)) = self.running(index, run) else { return };
         let (questions, news) = (active.questions.clone(), self.news.clone());
         let program = Arc::clone(&self.specs[index].program);
-        let (group, service) = (Arc::clone(&self.name), self.specs[index].name);
+        let (label, service) = (self.label.clone(), self.specs[index].name);
         // The machine keeps the deadline, and has the question dropped by a kill.
         self.scope.spawn("ask to stop", async move {
             let Some(answer) = questions.run_until_cancelled(program.ask_to_stop(&running)).await else {
                 return;
             };
             let did = answer.unwrap_or_else(|error| {
-                tracing::debug!(session = %group, service, error = %chain(&error), "cannot be asked to stop");
+                tracing::debug!(session = %label, service, error = %chain(&error), "cannot be asked to stop");
                 false
             });
             tell(&news, index, run, RunEvent::Asked(did)).await;
@@ -310,7 +326,7 @@ impl Group {
             && let Err(error) = child.terminate()
         {
             let service = self.specs[index].name;
-            tracing::warn!(session = %self.name, service, pid = running.pid, %error, "cannot send SIGTERM");
+            tracing::warn!(session = %self.label, service, pid = running.pid, %error, "cannot send SIGTERM");
         }
     }
 
@@ -318,14 +334,14 @@ impl Group {
         let Some((active, _, child, cell)) = self.running(index, run) else { return };
         active.questions.cancel();
         let (child, cell, news) = (Arc::clone(child), cell.clone(), self.news.clone());
-        let (group, service) = (Arc::clone(&self.name), self.specs[index].name);
+        let (label, service) = (self.label.clone(), self.specs[index].name);
         self.scope.spawn("kill", async move {
             let killed = blocking(2 * KILL_BUDGET, move || {
                 // In the cell as well; by itself too, should the cell be out of reach.
                 child.kill().and_then(|()| cell.kill_until_empty(KILL_BUDGET))
             });
             let empty = killed.await.and_then(|outcome| outcome).unwrap_or_else(|error| {
-                tracing::error!(session = %group, service, error = %chain(&error), "cannot kill");
+                tracing::error!(session = %label, service, error = %chain(&error), "cannot kill");
                 false
             });
             tell(&news, index, run, if empty { RunEvent::Emptied } else { RunEvent::NotEmptied }).await;
@@ -336,21 +352,21 @@ impl Group {
         let Some((_, running, _, cell)) = self.running(index, run) else { return };
         let (cell, news) = (cell.clone(), self.news.clone());
         let program = Arc::clone(&self.specs[index].program);
-        let (group, service) = (Arc::clone(&self.name), self.specs[index].name);
+        let (label, service) = (self.label.clone(), self.specs[index].name);
         self.scope.spawn("clean up", async move {
             let cleaned = blocking(PROGRAM_DEADLINE, move || {
                 program.clean_up(&running);
                 cell.remove()
             });
             if let Err(error) = cleaned.await.and_then(|outcome| outcome) {
-                tracing::warn!(session = %group, service, error = %chain(&error), "cannot clean up");
+                tracing::warn!(session = %label, service, error = %chain(&error), "cannot clean up");
             }
             tell(&news, index, run, RunEvent::CleanedUp).await;
         });
     }
 
     fn report(&self, index: usize, run: RunId, report: Report) {
-        let (session, service) = (&self.name, self.specs[index].name);
+        let (session, service) = (&self.label, self.specs[index].name);
         match report {
             Report::Up { took } => {
                 tracing::info!(%session, service, took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX), "up");
@@ -413,7 +429,7 @@ impl Group {
             self.stopping.push(stop);
         }
         if hurry {
-            tracing::warn!(session = %self.name, services = ?left, "not down in time, killing");
+            tracing::warn!(session = %self.label, services = ?left, "not down in time, killing");
             self.handle(Event::StopNow);
         }
     }
@@ -424,7 +440,7 @@ impl Drop for Group {
     fn drop(&mut self) {
         for (_, cell) in self.active.values().filter_map(|active| active.held.as_ref()) {
             if let Err(error) = cell.kill_all() {
-                tracing::error!(session = %self.name, error = %chain(&error), "cannot kill");
+                tracing::error!(session = %self.label, error = %chain(&error), "cannot kill");
             }
         }
     }
@@ -437,7 +453,13 @@ async fn tell(news: &Inbox, index: usize, run: RunId, what: RunEvent) {
 }
 
 fn node(spec: &ServiceSpec) -> Node {
-    Node { name: spec.name, requires: spec.requires.clone(), timing: spec.timing, restart: spec.restart }
+    Node {
+        name: spec.name,
+        requires: spec.requires.clone(),
+        timing: spec.timing,
+        restart: spec.restart,
+        held: spec.held,
+    }
 }
 
 fn is_down(view: &View) -> bool {

@@ -36,10 +36,31 @@ pub struct StopReport {
     pub left: Vec<&'static str>,
 }
 
+/// The name of a group in the log. It may change while the group runs: a spare becomes somebody's session.
+#[derive(Debug, Clone)]
+pub(super) struct Label(Arc<watch::Sender<Arc<str>>>);
+
+impl Label {
+    pub(super) fn new(name: &str) -> Self {
+        Self(Arc::new(watch::Sender::new(name.into())))
+    }
+
+    pub(super) fn set(&self, name: &str) {
+        self.0.send_replace(name.into());
+    }
+}
+
+impl std::fmt::Display for Label {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0.borrow())
+    }
+}
+
 /// To the actor.
 pub(super) enum Request {
     Stop { budget: Duration, reply: oneshot::Sender<StopReport> },
     Restart { service: String, reply: oneshot::Sender<Result<(), RestartError>> },
+    Release { service: &'static str },
     Ping(oneshot::Sender<()>),
 }
 
@@ -49,6 +70,7 @@ pub struct GroupHandle {
     pub(super) wanted: Arc<watch::Sender<bool>>,
     pub(super) requests: mpsc::Sender<Request>,
     pub(super) status: watch::Receiver<GroupStatus>,
+    pub(super) label: Label,
 }
 
 impl GroupHandle {
@@ -83,6 +105,24 @@ impl GroupHandle {
         let request = Request::Restart { service: service.to_owned(), reply };
         self.requests.send(request).await.map_err(|_| Gone)?;
         outcome.await.map_err(|_| Gone)?
+    }
+
+    /// Starts a service that was held, once those that it requires are up.
+    ///
+    /// # Errors
+    /// [`Gone`] when the actor has ended.
+    pub async fn release(&self, service: &'static str) -> Result<(), Gone> {
+        self.requests.send(Request::Release { service }).await.map_err(|_| Gone)
+    }
+
+    /// The name under which the group stands in the log from now on.
+    pub fn rename(&self, name: &str) {
+        self.label.set(name);
+    }
+
+    /// Whether the actor has ended.
+    pub fn is_over(&self) -> bool {
+        self.requests.is_closed()
     }
 
     /// A round trip through the actor: `false` when it did not answer within `deadline`.

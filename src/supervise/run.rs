@@ -7,14 +7,16 @@ use std::time::{Duration, Instant};
 
 use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::capture::{Capture, Entry, Stream};
+use super::handle::Label;
 use super::machine::{RunEvent, RunId};
 use super::spec::Program;
 use crate::errors::chain;
-use crate::sys::{Cell, Child, Exit, Host, Spawned};
+use crate::sys::{Cell, Child, Exit, Host, Limits, Spawned};
+use crate::tasks::blocking;
 
 /// For a program to prepare a start, and to clean up after an end.
 pub(super) const PROGRAM_DEADLINE: Duration = Duration::from_secs(20);
@@ -43,6 +45,8 @@ pub(super) type Inbox = mpsc::Sender<(usize, RunId, News)>;
 pub(super) struct Run {
     pub(super) host: Host,
     pub(super) group: Arc<str>,
+    pub(super) label: Label,
+    pub(super) limits: Limits,
     pub(super) service: &'static str,
     pub(super) program: Arc<dyn Program>,
     pub(super) index: usize,
@@ -79,7 +83,8 @@ impl Run {
             .map_err(|error| format!("cannot be prepared: {}", chain(&error)))?
             .map_err(|error| chain(&error))?;
         let (host, group, service) = (self.host.clone(), Arc::clone(&self.group), self.service);
-        let cell = blocking(PROGRAM_DEADLINE, move || host.cell(&group, service))
+        let limits = self.limits;
+        let cell = blocking(PROGRAM_DEADLINE, move || host.cell(&group, service, limits))
             .await
             .and_then(|cell| cell)
             .map_err(|error| format!("cannot make its cell: {}", chain(&error)))?;
@@ -90,7 +95,7 @@ impl Run {
                     cell.kill_until_empty(KILL_BUDGET).and_then(|_| cell.remove())
                 });
                 if let Err(error) = removed.await.and_then(|outcome| outcome) {
-                    tracing::warn!(session = %self.group, service, error = %chain(&error), "cell kept");
+                    tracing::warn!(session = %self.label, service, error = %chain(&error), "cell kept");
                 }
                 Err(format!("cannot start {}: {}", command.program.display(), chain(&error)))
             }
@@ -118,7 +123,7 @@ impl Run {
                 exit = child.wait(), if !exited => {
                     exited = true;
                     let exit = exit.unwrap_or_else(|error| {
-                        tracing::error!(session = %self.group, service = self.service, pid, %error, "cannot wait");
+                        tracing::error!(session = %self.label, service = self.service, pid, %error, "cannot wait");
                         Exit::Unseen
                     });
                     self.log(pid, output.drain());
@@ -136,10 +141,10 @@ impl Run {
         for entry in entries {
             match entry {
                 Entry::Line(stream, line) => tracing::debug!(
-                    session = %self.group, service = self.service, pid, stream = stream.name(), "{line}"
+                    session = %self.label, service = self.service, pid, stream = stream.name(), "{line}"
                 ),
                 Entry::Dropped(count) => tracing::warn!(
-                    session = %self.group, service = self.service, pid, count, "prints too much: lines dropped"
+                    session = %self.label, service = self.service, pid, count, "prints too much: lines dropped"
                 ),
             }
         }
@@ -154,18 +159,6 @@ impl Run {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),
         }
-    }
-}
-
-/// Runs `work` on a thread that may block; past the deadline the thread goes on alone, and its outcome is dropped.
-pub(super) async fn blocking<T: Send + 'static>(
-    limit: Duration,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> io::Result<T> {
-    match timeout(limit, tokio::task::spawn_blocking(work)).await {
-        Ok(Ok(outcome)) => Ok(outcome),
-        Ok(Err(error)) => Err(io::Error::other(error)),
-        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, format!("took over {} s", limit.as_secs()))),
     }
 }
 

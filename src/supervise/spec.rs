@@ -22,6 +22,8 @@ pub struct ServiceSpec {
     pub timing: Timing,
     /// What to do when it ends.
     pub restart: RestartPolicy,
+    /// Not started with the group, but when it is released ([`super::GroupHandle::release`]).
+    pub held: bool,
 }
 
 /// A program that can be started, asked and stopped. Implementations learn what they need of the services they require

@@ -32,8 +32,6 @@ pub struct HostParams {
     pub trampoline: PathBuf,
     /// An existing directory; one daemon at a time ([`super::InstanceLock`]).
     pub state_dir: PathBuf,
-    /// Limits on each group.
-    pub group_limits: Limits,
     /// Hold services by marker even where cgroup2 is there.
     pub without_cgroups: bool,
 }
@@ -41,12 +39,7 @@ pub struct HostParams {
 impl HostParams {
     /// With this very program as the trampoline, also when its file was replaced meanwhile.
     pub fn new(state_dir: impl Into<PathBuf>) -> Self {
-        Self {
-            trampoline: "/proc/self/exe".into(),
-            state_dir: state_dir.into(),
-            group_limits: Limits::default(),
-            without_cgroups: false,
-        }
+        Self { trampoline: "/proc/self/exe".into(), state_dir: state_dir.into(), without_cgroups: false }
     }
 }
 
@@ -104,7 +97,6 @@ struct Inner {
     spawner: Arc<Spawner>,
     containment: Containment,
     keeper: KeeperHandle,
-    group_limits: Limits,
 }
 
 impl Host {
@@ -143,7 +135,7 @@ impl Host {
         });
         let keeper =
             KeeperHandle::start(scope, &spawner, &containment).await.map_err(cannot("start the keeper"))?;
-        let inner = Inner { spawner, containment, keeper, group_limits: params.group_limits };
+        let inner = Inner { spawner, containment, keeper };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -152,12 +144,12 @@ impl Host {
         &self.inner.containment
     }
 
-    /// A cell for one run of a service. Blocks briefly.
+    /// A cell for one run of a service, in a group that may use so much. Blocks briefly.
     ///
     /// # Errors
     /// See [`Containment::create`].
-    pub fn cell(&self, group: &str, service: &str) -> io::Result<Cell> {
-        self.inner.containment.create(group, service, self.inner.group_limits)
+    pub fn cell(&self, group: &str, service: &str, limits: Limits) -> io::Result<Cell> {
+        self.inner.containment.create(group, service, limits)
     }
 
     /// Has `path` (a file, or a directory with all in it) removed by the keeper should the daemon be killed.

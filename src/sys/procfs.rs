@@ -93,6 +93,26 @@ pub fn environment(pid: u32, name: &str) -> Option<String> {
     })
 }
 
+/// Memory that this process and its children may use, in bytes: the host's, or less where its cgroup says so.
+///
+/// # Errors
+/// When `/proc/meminfo` cannot be read.
+pub fn memory_bytes() -> io::Result<u64> {
+    let of_host = parse_memory(&fs::read_to_string("/proc/meminfo")?)
+        .ok_or_else(|| io::Error::other("/proc/meminfo without MemTotal"))?;
+    let of_cgroup = super::cgroup::own_dir()
+        .ok()
+        .and_then(|dir| fs::read_to_string(dir.join("memory.max")).ok())
+        // "max" where there is no limit.
+        .and_then(|text| text.trim().parse().ok());
+    Ok(of_cgroup.map_or(of_host, |limit: u64| limit.min(of_host)))
+}
+
+fn parse_memory(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,6 +123,13 @@ mod tests {
         let stat = Stat { pid: 42, state: 'S', ppid: 7, session: 39, start_time: 123_456 };
         assert_eq!(parse_stat(line), Some(stat));
         assert_eq!(parse_stat("42 (x"), None);
+    }
+
+    #[test]
+    fn memory_is_told_in_bytes() {
+        assert_eq!(parse_memory("MemTotal:        3886720 kB\nMemFree: 1 kB\n"), Some(3_980_001_280));
+        assert_eq!(parse_memory("MemFree: 1 kB\n"), None);
+        assert!(memory_bytes().unwrap() > 64 << 20);
     }
 
     #[test]

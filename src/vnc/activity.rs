@@ -1,6 +1,7 @@
 //! When somebody last acted.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// The time of the last key, pointer or clipboard message that was sent on. Shared between a relay and whoever ends
@@ -9,17 +10,27 @@ use std::time::{Duration, Instant};
 pub struct Activity {
     start: Instant,
     last_ms: AtomicU64,
+    /// What this is a part of.
+    whole: OnceLock<Arc<Activity>>,
 }
 
 impl Activity {
     /// Counts as active at `now`.
     pub fn new(now: Instant) -> Self {
-        Self { start: now, last_ms: AtomicU64::new(0) }
+        Self { start: now, last_ms: AtomicU64::new(0), whole: OnceLock::new() }
     }
 
     /// Somebody acted at `now`.
     pub fn touch(&self, now: Instant) {
         self.last_ms.fetch_max(self.since_start_ms(now), Ordering::Relaxed);
+        if let Some(whole) = self.whole.get() {
+            whole.touch(now);
+        }
+    }
+
+    /// From now on, whoever acts here acts there as well. Good once.
+    pub fn counts_for(&self, whole: &Arc<Activity>) {
+        self.whole.get_or_init(|| Arc::clone(whole));
     }
 
     /// For how long nobody has acted, to a millisecond.
@@ -47,5 +58,21 @@ mod tests {
         activity.touch(at(4));
         assert_eq!(activity.idle_for(at(7)), Duration::from_secs(2));
         assert_eq!(activity.idle_for(at(1)), Duration::ZERO);
+    }
+
+    #[test]
+    fn who_acts_in_a_part_acts_in_the_whole() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let whole = Arc::new(Activity::new(start));
+        let part = Activity::new(at(2));
+        part.touch(at(3));
+        assert_eq!(whole.idle_for(at(9)), Duration::from_secs(9));
+        part.counts_for(&whole);
+        part.touch(at(5));
+        assert_eq!(
+            (part.idle_for(at(9)), whole.idle_for(at(9))),
+            (Duration::from_secs(4), Duration::from_secs(4))
+        );
     }
 }

@@ -15,6 +15,8 @@ pub struct Machine {
     pub(super) services: Vec<Service>,
     actions: Vec<Action>,
     pub(super) next_run: u64,
+    /// Whether the group is meant to run.
+    wanted: bool,
     /// Whether runs are ended without asking.
     in_haste: bool,
 }
@@ -39,7 +41,7 @@ impl Machine {
             }
         }
         no_cycles(&services)?;
-        Ok(Self { services, actions: Vec::new(), next_run: 0, in_haste: false })
+        Ok(Self { services, actions: Vec::new(), next_run: 0, wanted: false, in_haste: false })
     }
 
     /// What to do, in this order.
@@ -82,6 +84,12 @@ impl Machine {
                 Some(service) => return Err(illegal(service, "Restart")),
                 None => return Err(nobody(index)),
             },
+            Event::Release(index) => {
+                let wanted = self.wanted;
+                let service = self.services.get_mut(index).ok_or_else(|| nobody(index))?;
+                service.node.held = false;
+                service.wanted = wanted;
+            }
             Event::Tick => {
                 for index in 0..self.services.len() {
                     self.tick(index, now, random);
@@ -95,8 +103,9 @@ impl Machine {
 
     pub(super) fn want(&mut self, wanted: bool) {
         self.in_haste = false;
+        self.wanted = wanted;
         for service in &mut self.services {
-            service.wanted = wanted;
+            service.wanted = wanted && !service.node.held;
             if !wanted {
                 service.restart_asked = false;
             }

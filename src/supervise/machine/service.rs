@@ -63,7 +63,7 @@ pub(super) struct Service {
     pub(super) node: Node,
     pub(super) requires: Vec<usize>,
     pub(super) required_by: Vec<usize>,
-    /// Whether it is wanted; all of a group are, or none.
+    /// Whether it is wanted: all of a group are, or none, but for those that are held.
     pub(super) wanted: bool,
     pub(super) restart_asked: bool,
     pub(super) actual: Actual,

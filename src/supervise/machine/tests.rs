@@ -27,6 +27,7 @@ pub(super) fn node(name: &'static str, requires: &[&'static str]) -> Node {
             healthy_after: 60 * SECOND,
             crash_loop_after: 3,
         },
+        held: false,
     }
 }
 

@@ -17,6 +17,8 @@ pub struct Node {
     pub timing: Timing,
     /// What to do when it ends.
     pub restart: RestartPolicy,
+    /// Not started with the group, but when it is released.
+    pub held: bool,
 }
 
 /// Why a list of services is not a group.
@@ -53,6 +55,8 @@ pub enum Event {
     StopNow,
     /// This one is to be stopped and started again, with those that require it.
     Restart(usize),
+    /// This one is held no longer.
+    Release(usize),
     /// A deadline may have passed.
     Tick,
     /// Something about a run.

@@ -13,7 +13,7 @@ use valetd::supervise::{
     Command, Group, GroupHandle, GroupStatus, Identity, Program, ProgramError, READY_FD, RestartPolicy,
     Running, ServiceSpec, ServiceState, ServiceStatus, StopReport, Timing,
 };
-use valetd::sys::{Host, HostParams, marker, procfs};
+use valetd::sys::{Host, HostParams, Limits, marker, procfs};
 use valetd::tasks::Scope;
 
 /// Longer than anything here takes on a loaded machine.
@@ -85,6 +85,7 @@ pub(super) fn spec(name: &'static str, requires: &[&'static str], script: Script
             healthy_after: Duration::from_secs(60),
             crash_loop_after: 3,
         },
+        held: false,
     }
 }
 
@@ -107,7 +108,7 @@ impl Stage {
         change(&mut params);
         let mut scope = Scope::new();
         let host = Host::start(&mut scope, params).await.unwrap();
-        let group = Group::spawn(&mut scope, "stage", specs, &host).unwrap();
+        let group = Group::spawn(&mut scope, "stage", specs, &host, Limits::default()).unwrap();
         group.start();
         Self { scope, host, group, _state: state }
     }
@@ -159,7 +160,7 @@ impl Stage {
 }
 
 pub(super) fn marker_prefix(host: &Host) -> String {
-    let cell = host.cell("none", "none").unwrap();
+    let cell = host.cell("none", "none", Limits::default()).unwrap();
     cell.remove().unwrap();
     host.containment().remove_group("none").unwrap();
     cell.marker().strip_suffix("none/none").unwrap().to_owned()

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 use valetd::supervise::{Group, GroupStatus, ServiceState, StopReport};
-use valetd::sys::{Host, InstanceLock, procfs};
+use valetd::sys::{Host, InstanceLock, Limits, procfs};
 use valetd::tasks::Scope;
 
 use super::stage::{PATIENCE, Script, marker_prefix, of, params, signal, spec, wait_for};
@@ -110,7 +110,7 @@ pub(super) async fn idle(state: &Path) -> Ready {
         spec("display", &[], Script::new("steady.sh", &[])),
         spec("browser", &["display"], Script::new("leaves-grandchild.sh", &["5"])),
     ];
-    let group = Group::spawn(&mut scope, "stage", specs, &host).unwrap();
+    let group = Group::spawn(&mut scope, "stage", specs, &host, Limits::default()).unwrap();
     group.start();
     let mut status = group.status();
     let up = |all: &GroupStatus| all.services.iter().all(|service| service.state == ServiceState::Up);
@@ -144,7 +144,7 @@ pub(super) async fn cycles(state: &Path) -> Ready {
         spec("display", &[], Script::new("leaves-grandchild.sh", &["3"])),
         spec("flood", &["display"], Script::new("floods-stderr.sh", &[])),
     ];
-    let group = Group::spawn(&mut scope, "stage", specs, &host).unwrap();
+    let group = Group::spawn(&mut scope, "stage", specs, &host, Limits::default()).unwrap();
     let up = |all: &GroupStatus| all.services.iter().all(|service| service.state == ServiceState::Up);
     let (mut files, mut memory, mut cpu, began) = (0, 0, 0, Instant::now());
     for cycle in 0..12 {

@@ -1,0 +1,158 @@
+//! Talking to the manager.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use super::admission::Denial;
+use super::record::SessionRecord;
+use super::request::{Amendment, CreateRequest, Idempotency};
+use super::viewer::Session;
+use crate::ids::SessionId;
+
+/// For an answer that the manager gives without waiting for anything.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+/// For a session to be put together, once it has a place. Directories, a cookie, namespaces: some milliseconds.
+const ASSEMBLY_DEADLINE: Duration = Duration::from_secs(30);
+
+/// To the manager.
+pub(super) enum Request {
+    Ping(oneshot::Sender<()>),
+    Create(Box<Create>),
+    Stop { id: SessionId, reason: Option<String>, reply: oneshot::Sender<Option<SessionRecord>> },
+    Amend { id: SessionId, amendment: Amendment, reply: oneshot::Sender<Result<SessionRecord, AmendError>> },
+    StopAll { budget: Duration, done: oneshot::Sender<()> },
+}
+
+/// A request for a session, and who waits for it.
+pub(super) struct Create {
+    pub(super) request: CreateRequest,
+    pub(super) idempotency: Option<Idempotency>,
+    pub(super) reply: oneshot::Sender<Result<Created, CreateError>>,
+}
+
+/// A session that was asked for.
+#[derive(Clone)]
+pub struct Created {
+    /// It.
+    pub session: Session,
+    /// Whether this request created it; otherwise an earlier one of the same meaning had.
+    pub fresh: bool,
+}
+
+/// Why there is no session.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    /// It was not admitted.
+    #[error(transparent)]
+    Denied(#[from] Denial),
+    /// It could not be put together.
+    #[error("the session could not be started")]
+    Failed(#[source] super::life::Error),
+    /// The same request came before, and its session has ended since.
+    #[error("the session of this idempotency key has ended")]
+    Over(Box<SessionRecord>),
+    /// The manager does not answer.
+    #[error(transparent)]
+    Unresponsive(#[from] Unresponsive),
+}
+
+/// Why a session was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum AmendError {
+    /// There is none of that id.
+    #[error("no such session runs")]
+    Unknown,
+    /// It is ending.
+    #[error("the session is ending")]
+    Ending,
+    /// The host does not allow it.
+    #[error(transparent)]
+    Denied(#[from] Denial),
+    /// The manager does not answer.
+    #[error(transparent)]
+    Unresponsive(#[from] Unresponsive),
+}
+
+/// The manager did not answer in time, or is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the session manager does not answer")]
+pub struct Unresponsive;
+
+/// Talks to the manager. Cheap to clone.
+#[derive(Clone)]
+pub struct ManagerHandle {
+    pub(super) requests: mpsc::Sender<Request>,
+    /// How long a request may wait for a place.
+    pub(super) queue_deadline: Duration,
+}
+
+impl ManagerHandle {
+    /// One round trip through the manager and every supervisor beneath it: the proof that the daemon is alive.
+    ///
+    /// # Errors
+    /// When it does not answer within `deadline`.
+    pub async fn ping(&self, deadline: Duration) -> Result<(), Unresponsive> {
+        self.ask(deadline, Request::Ping).await
+    }
+
+    /// A session for `request`. Returns when it has been put together and its processes are starting; whether it is ready
+    /// yet, its status tells. Waits for a place where the configuration lets requests wait.
+    ///
+    /// # Errors
+    /// See [`CreateError`].
+    pub async fn create(
+        &self,
+        request: CreateRequest,
+        idempotency: Option<Idempotency>,
+    ) -> Result<Created, CreateError> {
+        let create = |reply| Request::Create(Box::new(Create { request, idempotency, reply }));
+        self.ask(self.queue_deadline + ASSEMBLY_DEADLINE, create).await?
+    }
+
+    /// Has a session ended; returns when its end has begun. One that has ended already is told as it was; `None`: nobody
+    /// knows of such a session.
+    ///
+    /// # Errors
+    /// When the manager does not answer.
+    pub async fn stop(
+        &self,
+        id: &SessionId,
+        reason: Option<String>,
+    ) -> Result<Option<SessionRecord>, Unresponsive> {
+        let id = id.clone();
+        self.ask(ANSWER_DEADLINE, |reply| Request::Stop { id, reason, reply }).await
+    }
+
+    /// Changes the terms of a session that runs.
+    ///
+    /// # Errors
+    /// See [`AmendError`].
+    pub async fn amend(&self, id: &SessionId, amendment: Amendment) -> Result<SessionRecord, AmendError> {
+        let id = id.clone();
+        self.ask(ANSWER_DEADLINE, |reply| Request::Amend { id, amendment, reply }).await?
+    }
+
+    /// Ends all sessions in order, within `budget`: viewers learn of it first, then browsers, then displays.
+    pub async fn stop_all(&self, budget: Duration) {
+        let (done, finished) = oneshot::channel();
+        if self.requests.send(Request::StopAll { budget, done }).await.is_ok() {
+            // A manager that is gone has nothing left to stop.
+            let _gone = finished.await;
+        }
+    }
+
+    async fn ask<T>(
+        &self,
+        deadline: Duration,
+        request: impl FnOnce(oneshot::Sender<T>) -> Request,
+    ) -> Result<T, Unresponsive> {
+        let (reply, answer) = oneshot::channel();
+        let round_trip = async {
+            self.requests.send(request(reply)).await.map_err(|_closed| Unresponsive)?;
+            answer.await.map_err(|_dropped| Unresponsive)
+        };
+        timeout(deadline, round_trip).await.map_err(|_elapsed| Unresponsive)?
+    }
+}

@@ -1,0 +1,443 @@
+//! One session from its birth to its end. Its task alone starts and stops the session's processes, and holds what the
+//! session has on the host.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{sleep_until, timeout};
+
+use super::events::{EventLog, Happening};
+use super::external;
+use super::launch::{self, Assembly, Kept, Site};
+use super::publish::{Chronicle, Sources, publish_status, tab_crashed};
+use super::record::{Cause, End, SessionRecord, Warmth};
+use super::spec::{Parts, Spec};
+use super::status::{BROWSER, ComponentStatus, SessionState, SessionStatus};
+use super::viewer::{About, Backend, Counts, Facts, Inner, Session, Terms};
+use crate::browser::{Chromium, Client, watch_tabs};
+use crate::display::Reservation;
+use crate::errors::chain;
+use crate::ids::ProfileName;
+use crate::supervise::{Group, GroupHandle, GroupStatus, ServiceState, StopReport};
+use crate::sys::{Host, Limits};
+use crate::tasks::{Scope, blocking};
+use crate::vnc::{Activity, RfbAddress, RfbSource};
+
+/// For directories, cookie and profile. A large profile changes hands file by file.
+const ASSEMBLY_DEADLINE: Duration = Duration::from_secs(20);
+/// For all that a session has on the host to be given back.
+const RETURN_DEADLINE: Duration = Duration::from_secs(20);
+/// For the tasks of a session that has no processes any more.
+const TASKS_BUDGET: Duration = Duration::from_secs(1);
+/// For a spare to be up.
+const SPARE_DEADLINE: Duration = Duration::from_secs(30);
+/// For a spare's end: nobody has used it.
+const SPARE_STOP_BUDGET: Duration = Duration::from_secs(5);
+/// For a warm browser to begin with the page that was asked for.
+const OPEN_DEADLINE: Duration = Duration::from_secs(5);
+/// Before what survives SIGKILL is looked at again.
+const STUCK_RETRY: Duration = Duration::from_secs(10);
+
+/// Why a session could not be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Something of it could not be made.
+    #[error("cannot put the session together")]
+    Assemble(#[from] launch::Error),
+    /// It took too long.
+    #[error("cannot put the session together in time")]
+    Slow(#[source] io::Error),
+    /// No randomness for its id.
+    #[error("the system gives no random bytes")]
+    Random(#[source] aws_lc_rs::error::Unspecified),
+    /// The id that was made up is none, which would be a bug.
+    #[error("cannot make up an id")]
+    Id(#[source] crate::ids::BadId),
+    /// Its services do not fit together, or cannot be contained.
+    #[error("cannot supervise the session")]
+    Supervise(#[from] crate::supervise::GraphError),
+}
+
+/// How a session is to end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Ending {
+    pub(super) end: End,
+    /// When what is left of it is killed.
+    pub(super) deadline: Instant,
+}
+
+/// A session that was admitted.
+pub(super) struct Order {
+    pub(super) spec: Spec,
+    pub(super) terms: watch::Receiver<Terms>,
+}
+
+/// How a session begins.
+pub(super) enum Birth {
+    /// Somebody asked for it.
+    Ordered(Box<Order>),
+    /// Nobody has yet. It gets as far as it can, and waits.
+    Spare(Warmth, oneshot::Receiver<Box<Order>>),
+}
+
+/// To the manager, of the session in a slot.
+pub(super) enum Note {
+    /// The spare is up and can be ordered.
+    SpareReady,
+    /// It has been put together, and its processes start.
+    Born(Session),
+    /// Processes of it survive SIGKILL.
+    Stuck,
+    /// Nothing of it is left.
+    Over(Result<Option<Box<SessionRecord>>, Error>),
+}
+
+pub(super) type Notes = mpsc::Sender<(u32, Note)>;
+
+/// What the task of a session needs.
+pub(super) struct Life {
+    pub(super) site: Site,
+    pub(super) system: Host,
+    /// What spares are made of.
+    pub(super) template: Parts,
+    pub(super) limits: Limits,
+    pub(super) stop_budget: Duration,
+    pub(super) events: EventLog,
+    pub(super) notes: Notes,
+    pub(super) ending: watch::Receiver<Option<Ending>>,
+}
+
+/// A session that has been put together.
+struct Standing {
+    /// Everything that runs for it in this process.
+    scope: Scope,
+    group: GroupHandle,
+    rfb: RfbAddress,
+    facts: Facts,
+    browser: Option<Arc<Chromium>>,
+    kept: Kept,
+}
+
+impl Life {
+    /// The task.
+    pub(super) async fn run(mut self, birth: Birth) {
+        let outcome = match birth {
+            Birth::Ordered(order) => self.ordered(*order).await.map(Some),
+            Birth::Spare(warmth, assigned) => self.spare(warmth, assigned).await,
+        };
+        self.note(Note::Over(outcome.map(|record| record.map(Box::new)))).await;
+    }
+
+    async fn ordered(&mut self, order: Order) -> Result<SessionRecord, Error> {
+        let Spec { made_of, profile, limits, id, .. } = &order.spec;
+        let standing = self.stand_up(made_of, profile.clone(), *limits, false, id.as_str()).await?;
+        standing.group.start();
+        Ok(self.reside(standing, order, Warmth::Cold).await)
+    }
+
+    async fn spare(
+        &mut self,
+        warmth: Warmth,
+        assigned: oneshot::Receiver<Box<Order>>,
+    ) -> Result<Option<SessionRecord>, Error> {
+        let hold_browser = warmth != Warmth::Browser;
+        let label = format!("spare-{}", self.site.slot);
+        let (template, limits) = (self.template.clone(), self.limits);
+        let standing = self.stand_up(&template, None, limits, hold_browser, &label).await?;
+        standing.group.start();
+        let mut services = standing.group.status();
+        let up = timeout(SPARE_DEADLINE, services.wait_for(|group| is_up(group, hold_browser)));
+        let ready = tokio::select! {
+            up = up => matches!(up, Ok(Ok(_))),
+            _ending = self.ending.wait_for(Option::is_some) => false,
+        };
+        if ready {
+            self.note(Note::SpareReady).await;
+        }
+        let order = match ready {
+            true => tokio::select! {
+                order = assigned => order.ok(),
+                // A spare that fails is no spare.
+                _failed = services.wait_for(|group| !is_up(group, hold_browser)) => None,
+                _ending = self.ending.wait_for(Option::is_some) => None,
+            },
+            false => None,
+        };
+        if let Some(order) = order {
+            return Ok(Some(self.take_over(standing, *order, warmth).await));
+        }
+        let end = End { cause: Cause::Requested, reason: None };
+        let ending = Ending { end, deadline: Instant::now() + SPARE_STOP_BUDGET };
+        self.take_down(standing, ending).await;
+        Ok(None)
+    }
+
+    /// Makes a spare somebody's session.
+    async fn take_over(&mut self, mut standing: Standing, order: Order, warmth: Warmth) -> SessionRecord {
+        standing.group.rename(order.spec.id.as_str());
+        let config = order.spec.made_of.browser.clone();
+        if let (Some(browser), Some(config)) = (&standing.browser, config) {
+            let same_page =
+                self.template.browser.as_ref().map(|own| &own.start_url) == Some(&config.start_url);
+            let page = config.start_url.clone();
+            browser.set_config(config);
+            if warmth != Warmth::Browser {
+                if standing.group.release(BROWSER).await.is_err() {
+                    tracing::error!(session = %order.spec.id, "the supervisor of a spare has ended");
+                }
+            } else if !same_page {
+                let (port, id) = (browser.devtools_port(), order.spec.id.clone());
+                standing.scope.spawn("open page", async move {
+                    if let Err(error) = open_page(port, &page).await {
+                        // Without the address: pages are the user's business.
+                        tracing::warn!(session = %id, error, "a warm browser did not open its page");
+                    }
+                });
+            }
+        }
+        self.reside(standing, order, warmth).await
+    }
+
+    async fn stand_up(
+        &self,
+        parts: &Parts,
+        profile: Option<ProfileName>,
+        limits: Limits,
+        hold_browser: bool,
+        label: &str,
+    ) -> Result<Standing, Error> {
+        let (site, made_of) = (self.site.clone(), parts.clone());
+        let assembly = blocking(ASSEMBLY_DEADLINE, move || {
+            launch::assemble(&site, &made_of, profile.as_ref(), hold_browser)
+        });
+        let Assembly { services, rfb, facts, browser, kept } = assembly.await.map_err(Error::Slow)??;
+        self.system.remove_on_death(&kept.runtime.path).await;
+        if let Some(reservation) = &kept.reservation {
+            self.system.remove_on_death(&reservation.socket()).await;
+            // A lock that holds something else by then is somebody else's.
+            self.system.remove_on_death_if_holds(&reservation.lock_file(), Reservation::lock_text()).await;
+        }
+        let mut scope = Scope::new();
+        let name = format!("s{}", self.site.slot);
+        let group = Group::spawn(&mut scope, &name, services, &self.system, limits)?;
+        group.rename(label);
+        Ok(Standing { scope, group, rfb, facts, browser, kept })
+    }
+
+    /// The session's life from here to its end.
+    async fn reside(&mut self, mut standing: Standing, order: Order, warmth: Warmth) -> SessionRecord {
+        let Order { spec, terms } = order;
+        let chronicle = Chronicle { id: spec.id.clone(), terms: terms.clone(), events: self.events.clone() };
+        let external = matches!(spec.made_of.rfb, RfbSource::External(_)).then(|| {
+            let state = watch::Sender::new(external::unknown());
+            let receiver = state.subscribe();
+            let over = standing.scope.token();
+            standing.scope.spawn("rfb watch", external::watch_server(standing.rfb.clone(), state, over));
+            receiver
+        });
+        let end = watch::Sender::new(None);
+        let is_external = external.is_some();
+        let sources = Sources { services: standing.group.status(), external, end: end.subscribe() };
+        let status = watch::Sender::new(sources.derive(None));
+        let inner = Arc::new(Inner {
+            about: About {
+                id: spec.id.clone(),
+                user: spec.user.clone(),
+                kind: spec.kind,
+                profile: spec.profile.clone(),
+                created: spec.created,
+                warmth,
+            },
+            backend: Backend::Relay { address: standing.rfb.clone(), external: is_external },
+            supervisor: Some(standing.group.clone()),
+            status: status.subscribe(),
+            terms: terms.clone(),
+            facts: standing.facts.clone(),
+            counts: Counts::default(),
+            activity: Arc::new(Activity::new(Instant::now())),
+        });
+        let session = Session { inner: Arc::clone(&inner) };
+        chronicle.tell(Happening::Created(warmth));
+        standing.scope.spawn("session status", publish_status(sources, chronicle.clone(), status));
+        if let Some(port) = standing.facts.devtools_port.clone() {
+            let chronicle = chronicle.clone();
+            let tabs = watch_tabs(port, move || tab_crashed(&inner, &chronicle));
+            standing.scope.spawn("tabs", tabs);
+        }
+        self.note(Note::Born(session.clone())).await;
+
+        let ending = self.until_end(&session, &spec, terms).await;
+        end.send_replace(Some(ending.end.clone()));
+        self.take_down(standing, ending.clone()).await;
+        let record = SessionRecord {
+            state: SessionState::Stopped,
+            ended: Some(SystemTime::now()),
+            ..session.record()
+        };
+        let reason = ending.end.reason.as_deref();
+        tracing::info!(session = %spec.id, cause = ending.end.cause.as_str(), reason, "session ended");
+        chronicle.tell(Happening::Ended(ending.end));
+        record
+    }
+
+    /// Waits for whatever ends the session first.
+    async fn until_end(&mut self, session: &Session, spec: &Spec, terms: watch::Receiver<Terms>) -> Ending {
+        let budget = self.stop_budget;
+        let end = |cause, reason| Ending { end: End { cause, reason }, deadline: Instant::now() + budget };
+        tokio::select! {
+            biased;
+            ending = told(&mut self.ending) => match ending {
+                Some(ending) => ending,
+                // The manager is gone, and with it everything.
+                None => end(Cause::HostDraining, None),
+            },
+            () = expired(terms.clone()) => end(Cause::Expired, None),
+            () = idle(session, terms) => end(Cause::Idle, None),
+            reason = not_started(session.watch(), spec.start_deadline) => end(Cause::StartFailed, reason),
+        }
+    }
+
+    /// Ends the session's processes, however long that takes, and gives back what it had.
+    async fn take_down(&self, standing: Standing, mut ending: Ending) {
+        let Standing { mut scope, group, kept, browser, facts, .. } = standing;
+        drop((browser, facts));
+        loop {
+            let left = ending.deadline.saturating_duration_since(Instant::now());
+            let mut told = self.ending.clone();
+            tokio::select! {
+                report = group.stop(left) => match report {
+                    Ok(report) if report.left.is_empty() => {
+                        if report != StopReport::default() {
+                            tracing::warn!(slot = self.site.slot, killed = ?report.forced, "did not stop in time");
+                        }
+                        break;
+                    }
+                    Ok(report) => {
+                        tracing::error!(slot = self.site.slot, left = ?report.left, "processes survive SIGKILL: the place is lost until they end");
+                        self.note(Note::Stuck).await;
+                        let mut services = group.status();
+                        let gone = services.wait_for(|group| {
+                            group.services.iter().all(|service| service.state == ServiceState::Stopped)
+                        });
+                        if matches!(timeout(STUCK_RETRY, gone).await, Ok(Ok(_))) {
+                            break;
+                        }
+                    }
+                    Err(error) => {
+                        tracing::error!(slot = self.site.slot, error = %chain(&error), "not stopped");
+                        break;
+                    }
+                },
+                sooner = hurried(&mut told, ending.deadline) => ending = sooner,
+            }
+        }
+        let stragglers = scope.shutdown(TASKS_BUDGET).await;
+        if !stragglers.is_empty() {
+            tracing::warn!(slot = self.site.slot, tasks = ?stragglers, "tasks of a session did not end in time");
+        }
+        if let Err(error) = blocking(RETURN_DEADLINE, move || drop(kept)).await {
+            tracing::warn!(slot = self.site.slot, error = %chain(&error), "what a session had is not all given back");
+        }
+    }
+
+    async fn note(&self, note: Note) {
+        if self.notes.send((self.site.slot, note)).await.is_err() {
+            tracing::trace!("the manager has ended");
+        }
+    }
+}
+
+async fn told(ending: &mut watch::Receiver<Option<Ending>>) -> Option<Ending> {
+    ending.wait_for(Option::is_some).await.ok().and_then(|ending| ending.clone())
+}
+
+/// Waits until less time is left than until `deadline`.
+async fn hurried(ending: &mut watch::Receiver<Option<Ending>>, deadline: Instant) -> Ending {
+    let sooner = |other: &Option<Ending>| other.as_ref().is_some_and(|other| other.deadline < deadline);
+    let told = ending.wait_for(sooner).await.ok().and_then(|ending| ending.clone());
+    match told {
+        Some(sooner) => sooner,
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether all of a spare that may run is up.
+fn is_up(group: &GroupStatus, hold_browser: bool) -> bool {
+    let counts = |name: &str| !(hold_browser && name == BROWSER);
+    group
+        .services
+        .iter()
+        .filter(|service| counts(service.name))
+        .all(|service| service.state == ServiceState::Up)
+}
+
+async fn open_page(mut port: watch::Receiver<Option<u16>>, page: &str) -> Result<(), String> {
+    let open = async {
+        let port = port.wait_for(Option::is_some).await.map(|port| *port).ok().flatten();
+        let port = port.ok_or_else(|| "it has ended".to_owned())?;
+        let mut client = Client::connect(port).await.map_err(|error| chain(&error))?;
+        client.open(page).await.map_err(|error| chain(&error))
+    };
+    timeout(OPEN_DEADLINE, open).await.map_err(|_| "it took too long".to_owned())?
+}
+
+/// Ends when the session's time is over, however it was changed meanwhile.
+async fn expired(mut terms: watch::Receiver<Terms>) {
+    loop {
+        let expiry = terms.borrow_and_update().expires;
+        let over = async {
+            match expiry {
+                Some(expiry) => sleep_until(expiry.at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = over => return,
+            changed = terms.changed() => if changed.is_err() { std::future::pending::<()>().await },
+        }
+    }
+}
+
+/// Ends when nobody has used the session for as long as its terms say. It is not idle before it was ready.
+async fn idle(session: &Session, mut terms: watch::Receiver<Terms>) {
+    let mut status = session.watch();
+    if status.wait_for(|status| status.ready.is_some()).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+    let activity = &session.inner.activity;
+    activity.touch(Instant::now());
+    loop {
+        let limit = terms.borrow_and_update().idle_timeout;
+        let left = limit.map(|limit| limit.saturating_sub(activity.idle_for(Instant::now())));
+        let over = async {
+            match left {
+                Some(left) => tokio::time::sleep(left).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = over => {
+                if limit.is_some_and(|limit| activity.idle_for(Instant::now()) >= limit) {
+                    return;
+                }
+            }
+            changed = terms.changed() => if changed.is_err() { std::future::pending::<()>().await },
+        }
+    }
+}
+
+/// Ends when a session has not been ready once within `deadline`, with what was in its way.
+async fn not_started(
+    mut status: watch::Receiver<SessionStatus>,
+    deadline: Option<Duration>,
+) -> Option<String> {
+    let Some(deadline) = deadline else { return std::future::pending().await };
+    if timeout(deadline, status.wait_for(|status| status.ready.is_some())).await.is_ok() {
+        std::future::pending::<()>().await;
+    }
+    let status = status.borrow();
+    let culprit = status.components.iter().find(|component| component.status != ComponentStatus::Ok)?;
+    Some(format!("{}: {}", culprit.name, culprit.reason.as_deref().unwrap_or("not up")))
+}

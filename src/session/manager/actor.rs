@@ -1,0 +1,170 @@
+//! The task: requests and notes in, and what follows from them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::sleep_until;
+
+use super::super::config::{Config, HostConfig, Rules};
+use super::super::directory::{Directory, Occupancy};
+use super::super::events::EventLog;
+use super::super::handle::Request;
+use super::super::life::{Note, Notes};
+use super::super::record::Warmth;
+use super::super::repeats::Repeats;
+use super::super::slots::Slots;
+use super::super::spares::Shelf;
+use super::super::viewer::Session;
+use super::place::{Phase, Place, Queued, Stopping};
+use crate::ids::SessionId;
+use crate::sys::Host;
+use crate::tasks::{Outcome, Scope};
+
+/// For a supervisor to answer a ping.
+const PING_DEADLINE: Duration = Duration::from_secs(1);
+
+/// The task's state.
+pub(super) struct Actor {
+    /// The sessions' tasks.
+    pub(super) scope: Scope,
+    pub(super) slots: Slots,
+    pub(super) shelf: Shelf,
+    pub(super) repeats: Repeats,
+    pub(super) places: BTreeMap<u32, Place>,
+    pub(super) queue: VecDeque<Queued>,
+    pub(super) stopping: Option<Stopping>,
+    pub(super) system: Host,
+    pub(super) host: Arc<HostConfig>,
+    pub(super) rules: Rules,
+    pub(super) template: Config,
+    pub(super) capacity: usize,
+    pub(super) directory: watch::Sender<Directory>,
+    pub(super) events: EventLog,
+    pub(super) notes: Notes,
+}
+
+impl Actor {
+    pub(super) async fn run(
+        mut self,
+        mut inbox: mpsc::Receiver<Request>,
+        mut news: mpsc::Receiver<(u32, Note)>,
+    ) {
+        loop {
+            self.serve_queue();
+            self.stock_up();
+            self.publish();
+            if self.places.is_empty()
+                && let Some(Stopping { done }) = self.stopping.take()
+            {
+                // Whoever asked may have stopped waiting.
+                let _unheard = done.send(());
+                return;
+            }
+            let due = self.due();
+            tokio::select! {
+                request = inbox.recv() => match request {
+                    Some(request) => self.request(request),
+                    None => return,
+                },
+                Some((slot, note)) = news.recv() => self.hear(slot, note),
+                Some(finished) = self.scope.join_next() => match finished.outcome {
+                    Outcome::Panicked(error) => {
+                        tracing::error!(task = finished.name, error, "a session's task panicked");
+                    }
+                    outcome => tracing::trace!(task = finished.name, ?outcome, "a session's task ended"),
+                },
+                () = due => {}
+            }
+        }
+    }
+
+    /// When somebody has waited long enough for a place, or a spare may be tried again.
+    fn due(&self) -> impl Future<Output = ()> + use<> {
+        let waits = self.queue.iter().map(|queued| queued.until);
+        let due = waits.chain(self.shelf.next_try(Instant::now())).min();
+        async move {
+            match due {
+                Some(due) => sleep_until(due.into()).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    fn request(&mut self, request: Request) {
+        match request {
+            Request::Ping(answer) => self.ping(answer),
+            Request::Create(create) => self.create(*create),
+            Request::Stop { id, reason, reply } => {
+                let record = self.stop(&id, reason);
+                let _gave_up = reply.send(record);
+            }
+            Request::Amend { id, amendment, reply } => {
+                let _gave_up = reply.send(self.amend(&id, amendment));
+            }
+            Request::StopAll { budget, done } => self.stop_all(budget, done),
+        }
+    }
+
+    /// Answers when every supervisor has; one that does not keeps the answer back.
+    fn ping(&mut self, answer: oneshot::Sender<()>) {
+        let group_of = |session: &Session| Some((session.id().clone(), session.inner.supervisor.clone()?));
+        let groups: Vec<_> = self.sessions().filter_map(group_of).collect();
+        self.scope.spawn("ping", async move {
+            for (id, group) in groups {
+                // One whose session has just ended is nobody's fault.
+                if !group.is_over() && !group.ping(PING_DEADLINE).await && !group.is_over() {
+                    tracing::error!(session = %id, "the supervisor does not answer");
+                    return;
+                }
+            }
+            // Whoever asked may have stopped waiting.
+            let _unheard = answer.send(());
+        });
+    }
+
+    fn sessions(&self) -> impl Iterator<Item = &Session> {
+        self.places.values().filter_map(|place| match &place.phase {
+            Phase::Live { session, .. } => Some(session),
+            Phase::Spare | Phase::Reserved { .. } => None,
+        })
+    }
+
+    fn hear(&mut self, slot: u32, note: Note) {
+        match note {
+            Note::SpareReady => self.shelf.ready(slot),
+            Note::Born(session) => self.born(slot, session),
+            Note::Stuck => {
+                if let Some(Place { phase: Phase::Live { session, .. }, .. }) = self.places.get(&slot) {
+                    tracing::error!(session = %session.id(), slot, "the session cannot be ended");
+                }
+            }
+            Note::Over(outcome) => self.over(slot, outcome),
+        }
+    }
+
+    pub(super) fn occupied(&self) -> usize {
+        self.places.values().filter(|place| !matches!(place.phase, Phase::Spare)).count()
+    }
+
+    pub(super) fn place_of(&self, id: &SessionId) -> Option<u32> {
+        self.places.iter().find(|(_slot, place)| place.phase.id() == Some(id)).map(|(slot, _place)| *slot)
+    }
+
+    fn publish(&self) {
+        let count = |warmth| self.shelf.ready_count(warmth);
+        let occupancy = Occupancy {
+            capacity: self.capacity,
+            occupied: self.occupied(),
+            queued: self.queue.len(),
+            spare_displays: count(Warmth::Display),
+            spare_browsers: count(Warmth::Browser),
+        };
+        self.directory.send_if_modified(|directory| {
+            let changed = directory.occupancy != occupancy;
+            directory.occupancy = occupancy;
+            changed
+        });
+    }
+}

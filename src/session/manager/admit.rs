@@ -1,0 +1,225 @@
+//! Letting sessions in: from a request to a place, at once or after a wait, and spares for those to come.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::{oneshot, watch};
+
+use super::super::admission::{Admission, Denial, Situation, judge};
+use super::super::handle::{Create, CreateError, Created};
+use super::super::launch::Site;
+use super::super::life::{self, Birth, Life, Order};
+use super::super::repeats::Repeat;
+use super::super::spares::Spare;
+use super::super::spec::{Parts, Spec};
+use super::super::viewer::{Expiry, Session, Terms};
+use super::actor::Actor;
+use super::dismiss::STOP_BUDGET;
+use super::place::{Applicant, Phase, Place, Queued, Reply, Waiting, answer, fail, refuse};
+use crate::ids::SessionId;
+use crate::supervise::Identity;
+use crate::sys::Limits;
+
+impl Actor {
+    pub(super) fn create(&mut self, create: Create) {
+        let Create { request, idempotency, reply } = create;
+        if let Some(idempotency) = idempotency {
+            match self.repeats.find(idempotency, Instant::now()) {
+                Repeat::New => {}
+                Repeat::Other => return refuse(reply, Denial::KeyReused),
+                Repeat::Of(id) => match self.again(&id, reply) {
+                    None => return,
+                    // It never came to be, so that trying again is what the caller should do.
+                    Some(reply) => {
+                        self.repeats.forget(idempotency);
+                        return self.create(Create { request, idempotency: Some(idempotency), reply });
+                    }
+                },
+            }
+        }
+        let id = match request.id.clone().map_or_else(new_id, Ok) {
+            Ok(id) => id,
+            Err(error) => return answer(reply, Err(CreateError::Failed(error))),
+        };
+        match Spec::requested(request, id, &self.template, &self.rules) {
+            Ok(spec) => self.admit(Applicant { spec, idempotency, reply }),
+            Err(denial) => refuse(reply, denial),
+        }
+    }
+
+    pub(super) fn admit(&mut self, applicant: Applicant) {
+        let Spec { id, profile, .. } = &applicant.spec;
+        let holder = profile.as_ref().and_then(|profile| {
+            self.places.values().find(|place| place.phase.profile() == Some(profile))?.phase.id()
+        });
+        let situation = Situation {
+            draining: self.stopping.is_some(),
+            capacity: self.capacity,
+            occupied: self.occupied(),
+            queued: self.queue.len(),
+            queue_length: self.rules.queue_length,
+            id_in_use: self.place_of(id).is_some(),
+            profile_holder: holder,
+        };
+        match judge(profile.as_ref(), &situation) {
+            Admission::Accepted => {
+                let Applicant { spec, idempotency, reply } = applicant;
+                if let Some(idempotency) = idempotency {
+                    self.repeats.remember(idempotency, spec.id.clone(), Instant::now());
+                }
+                self.order(spec, Waiting::Requests(vec![reply]));
+            }
+            Admission::Queued => {
+                let until = Instant::now() + self.rules.queue_deadline;
+                self.queue.push_back(Queued { applicant, until });
+            }
+            Admission::Denied(denial) => refuse(applicant.reply, denial),
+        }
+    }
+
+    /// The same request again: answers with its session, whatever that has become. The reply comes back where there never was
+    /// one.
+    pub(super) fn again(&mut self, id: &SessionId, reply: Reply) -> Option<Reply> {
+        let place = self.place_of(id).and_then(|slot| self.places.get_mut(&slot));
+        match place.map(|place| &mut place.phase) {
+            Some(Phase::Live { session, .. }) => {
+                answer(reply, Ok(Created { session: session.clone(), fresh: false }));
+                return None;
+            }
+            Some(Phase::Reserved { waiting: Waiting::Requests(waiting), .. }) => {
+                waiting.push(reply);
+                return None;
+            }
+            Some(Phase::Spare | Phase::Reserved { .. }) | None => {}
+        }
+        match self.ended(id) {
+            Some(record) => {
+                answer(reply, Err(CreateError::Over(Box::new(record))));
+                None
+            }
+            None => Some(reply),
+        }
+    }
+
+    /// Gives a session that was admitted to a spare, or starts it from nothing.
+    pub(super) fn order(&mut self, spec: Spec, waiting: Waiting) {
+        let terms = watch::Sender::new(Terms {
+            expires: spec.max_duration.map(Expiry::after),
+            idle_timeout: spec.idle_timeout,
+            labels: spec.labels.clone(),
+        });
+        let (id, profile) = (spec.id.clone(), spec.profile.clone());
+        let mut order = Box::new(Order { spec, terms: terms.subscribe() });
+        let template = Parts::of(&self.template);
+        if order.spec.fits_display_of(&template, self.rules.limits) {
+            let with_browser = order.spec.fits_browser_of(&template);
+            while let Some((slot, assign)) = self.shelf.take(with_browser) {
+                match (assign.send(order), self.places.get_mut(&slot)) {
+                    (Ok(()), Some(place)) => {
+                        place.phase = Phase::Reserved { id, profile, terms, waiting };
+                        return;
+                    }
+                    // It is ending by itself; the next one may do.
+                    (Err(back), _) => order = back,
+                    (Ok(()), None) => return,
+                }
+            }
+        }
+        // A spare more than there is room for beside this one gives way to it.
+        if self.places.len() >= self.capacity
+            && let Some(slot) = self.shelf.give_up()
+        {
+            tracing::debug!(slot, "a spare gives way");
+        }
+        let Some(slot) = self.slots.take() else {
+            return fail(waiting, Denial::OverCapacity { capacity: self.capacity }.into());
+        };
+        let limits = order.spec.limits;
+        self.bear(slot, Birth::Ordered(order), Phase::Reserved { id, profile, terms, waiting }, limits);
+    }
+
+    pub(super) fn bear(&mut self, slot: u32, birth: Birth, phase: Phase, limits: Limits) {
+        let ending = watch::Sender::new(None);
+        let is_root = nix::unistd::geteuid().is_root();
+        let uid = self.host.first_uid.saturating_add(slot);
+        let identity = is_root.then_some(Identity { uid, gid: uid });
+        let life = Life {
+            site: Site { host: Arc::clone(&self.host), slot, identity },
+            system: self.system.clone(),
+            template: Parts::of(&self.template),
+            limits,
+            stop_budget: STOP_BUDGET,
+            events: self.events.clone(),
+            notes: self.notes.clone(),
+            ending: ending.subscribe(),
+        };
+        self.places.insert(slot, Place { phase, ending });
+        self.scope.spawn("session", life.run(birth));
+    }
+
+    pub(super) fn born(&mut self, slot: u32, session: Session) {
+        let Some(place) = self.places.get_mut(&slot) else { return };
+        let Phase::Reserved { profile, terms, waiting, .. } =
+            std::mem::replace(&mut place.phase, Phase::Spare)
+        else {
+            tracing::error!(slot, "a session that nobody ordered");
+            return;
+        };
+        place.phase = Phase::Live { session: session.clone(), profile, terms };
+        self.directory.send_modify(|directory| {
+            directory.live.insert(session.id().clone(), session.clone());
+        });
+        match waiting {
+            Waiting::Autostart(reply) => {
+                let _unheard = reply.send(Ok(()));
+            }
+            Waiting::Requests(replies) => {
+                for (index, reply) in replies.into_iter().enumerate() {
+                    answer(reply, Ok(Created { session: session.clone(), fresh: index == 0 }));
+                }
+            }
+        }
+    }
+
+    /// Lets in who waits, in order, and sends away who has waited long enough.
+    pub(super) fn serve_queue(&mut self) {
+        while self.occupied() < self.capacity
+            && let Some(queued) = self.queue.pop_front()
+        {
+            // The world may have changed while it waited: it is judged anew, as if nobody waited.
+            let rest = std::mem::take(&mut self.queue);
+            self.admit(queued.applicant);
+            self.queue.extend(rest);
+        }
+        let now = Instant::now();
+        let capacity = self.capacity;
+        let (late, waiting): (VecDeque<_>, _) =
+            std::mem::take(&mut self.queue).into_iter().partition(|queued| queued.until <= now);
+        self.queue = waiting;
+        for queued in late {
+            refuse(queued.applicant.reply, Denial::OverCapacity { capacity });
+        }
+    }
+
+    /// Keeps as many spares as are wanted and fit beside the sessions.
+    pub(super) fn stock_up(&mut self) {
+        while self.stopping.is_none()
+            && self.places.len() < self.capacity
+            && let Some(warmth) = self.shelf.wants(Instant::now())
+            && let Some(slot) = self.slots.take()
+        {
+            let (assign, assigned) = oneshot::channel();
+            self.shelf.add(Spare { slot, warmth, assign });
+            self.bear(slot, Birth::Spare(warmth, assigned), Phase::Spare, self.rules.limits);
+        }
+    }
+}
+
+/// An id that nobody else has: 80 random bits.
+fn new_id() -> Result<SessionId, life::Error> {
+    let mut random = [0; 10];
+    aws_lc_rs::rand::fill(&mut random).map_err(life::Error::Random)?;
+    let text: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    SessionId::try_from(format!("s-{text}")).map_err(life::Error::Id)
+}

@@ -1,0 +1,96 @@
+//! Places that are taken, and who waits for one.
+
+use std::time::Instant;
+
+use tokio::sync::{oneshot, watch};
+
+use super::super::admission::Denial;
+use super::super::handle::{CreateError, Created, Unresponsive};
+use super::super::life::{self, Ending};
+use super::super::request::Idempotency;
+use super::super::spec::Spec;
+use super::super::viewer::{Session, Terms};
+use crate::ids::{ProfileName, SessionId};
+
+/// Who waits for a session to be put together.
+pub(super) enum Waiting {
+    Autostart(oneshot::Sender<Result<(), life::Error>>),
+    Requests(Vec<oneshot::Sender<Result<Created, CreateError>>>),
+}
+
+/// A place that is taken.
+pub(super) struct Place {
+    pub(super) phase: Phase,
+    pub(super) ending: watch::Sender<Option<Ending>>,
+}
+
+pub(super) enum Phase {
+    Spare,
+    Reserved { id: SessionId, profile: Option<ProfileName>, terms: watch::Sender<Terms>, waiting: Waiting },
+    Live { session: Session, profile: Option<ProfileName>, terms: watch::Sender<Terms> },
+}
+
+impl Phase {
+    pub(super) fn id(&self) -> Option<&SessionId> {
+        match self {
+            Self::Spare => None,
+            Self::Reserved { id, .. } => Some(id),
+            Self::Live { session, .. } => Some(session.id()),
+        }
+    }
+
+    pub(super) fn profile(&self) -> Option<&ProfileName> {
+        match self {
+            Self::Spare => None,
+            Self::Reserved { profile, .. } | Self::Live { profile, .. } => profile.as_ref(),
+        }
+    }
+}
+
+pub(super) type Reply = oneshot::Sender<Result<Created, CreateError>>;
+
+/// A request that is in order.
+pub(super) struct Applicant {
+    pub(super) spec: Spec,
+    pub(super) idempotency: Option<Idempotency>,
+    pub(super) reply: Reply,
+}
+
+/// One that waits for a place.
+pub(super) struct Queued {
+    pub(super) applicant: Applicant,
+    pub(super) until: Instant,
+}
+
+/// The end of everything.
+pub(super) struct Stopping {
+    pub(super) done: oneshot::Sender<()>,
+}
+
+pub(super) fn answer(reply: Reply, outcome: Result<Created, CreateError>) {
+    // Whoever asked may have stopped waiting.
+    let _gave_up = reply.send(outcome);
+}
+
+pub(super) fn refuse(reply: Reply, denial: Denial) {
+    answer(reply, Err(denial.into()));
+}
+
+pub(super) fn fail(waiting: Waiting, error: CreateError) {
+    match (waiting, error) {
+        (Waiting::Autostart(reply), CreateError::Failed(error)) => {
+            let _unheard = reply.send(Err(error));
+        }
+        (Waiting::Autostart(_), error) => {
+            tracing::error!(%error, "no place for the configuration's own session")
+        }
+        (Waiting::Requests(replies), error) => {
+            let mut error = Some(error);
+            for reply in replies {
+                // The first one learns why; the others asked for the same and may ask again.
+                let error = error.take().unwrap_or(CreateError::Unresponsive(Unresponsive));
+                answer(reply, Err(error));
+            }
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! The manager before it runs, and its start.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::super::config::{Config, HostConfig, Rules};
+use super::super::directory::{Directory, Occupancy, Sessions};
+use super::super::events::EventLog;
+use super::super::handle::ManagerHandle;
+use super::super::life;
+use super::super::places;
+use super::super::repeats::Repeats;
+use super::super::slots::Slots;
+use super::super::spares::Shelf;
+use super::super::spec::Spec;
+use super::actor::Actor;
+use super::place::Waiting;
+use crate::sys::Host;
+use crate::tasks::Scope;
+
+/// Requests that may wait for the manager. They are few and short; a full queue means that it hangs.
+const QUEUE: usize = 16;
+/// Notes of sessions that may wait; a session's task waits with what is more.
+const NOTES: usize = 64;
+
+/// What the manager works with.
+pub struct Params {
+    /// What the host gives to sessions.
+    pub host: HostConfig,
+    /// How many there may be, and what each may do.
+    pub rules: Rules,
+    /// What they are made of.
+    pub template: Config,
+    /// Memory of the host, in bytes.
+    pub memory_bytes: u64,
+}
+
+/// The manager before it runs.
+pub struct Manager {
+    host: Arc<HostConfig>,
+    rules: Rules,
+    template: Config,
+    capacity: usize,
+    directory: watch::Sender<Directory>,
+    events: EventLog,
+}
+
+impl Manager {
+    /// A manager without sessions.
+    pub fn new(params: Params) -> Self {
+        let Params { host, rules, template, memory_bytes } = params;
+        let capacity = rules.capacity.resolve(memory_bytes);
+        let occupancy = Occupancy { capacity, ..Occupancy::default() };
+        let directory = watch::Sender::new(Directory { occupancy, ..Directory::default() });
+        Self { host: Arc::new(host), rules, template, capacity, directory, events: EventLog::default() }
+    }
+
+    /// The sessions, for those who serve them.
+    pub fn sessions(&self) -> Sessions {
+        Sessions { directory: self.directory.subscribe(), events: self.events.listen() }
+    }
+
+    /// Starts the manager's task in `scope`. Where the configuration has a session of its own, that is ordered at once; the
+    /// receiver tells whether it could be put together.
+    ///
+    /// # Errors
+    /// When what sessions of an earlier run left cannot be taken back from their uids.
+    pub fn spawn(
+        self,
+        scope: &mut Scope,
+        system: &Host,
+    ) -> Result<(ManagerHandle, Autostart), places::Error> {
+        places::clear_leftovers(&self.host)?;
+        let (requests, inbox) = mpsc::channel(QUEUE);
+        let (notes, news) = mpsc::channel(NOTES);
+        let (autostarted, autostart) = oneshot::channel();
+        let queue_deadline = self.rules.queue_deadline;
+        let Self { host, rules, template, capacity, directory, events } = self;
+        let uids = if nix::unistd::geteuid().is_root() { host.uid_count } else { u32::MAX };
+        let mut actor = Actor {
+            scope: Scope::new(),
+            slots: Slots::new(uids),
+            shelf: Shelf::new(rules.spare_displays, rules.spare_browsers),
+            repeats: Repeats::default(),
+            places: BTreeMap::new(),
+            queue: VecDeque::new(),
+            stopping: None,
+            system: system.clone(),
+            host,
+            rules,
+            template,
+            capacity,
+            directory,
+            events,
+            notes,
+        };
+        if actor.template.autostart {
+            let spec = Spec::fixed(&actor.template, actor.rules.limits);
+            actor.order(spec, Waiting::Autostart(autostarted));
+        } else {
+            // Nobody waits for a session that there is not to be.
+            let _unheard = autostarted.send(Ok(()));
+        }
+        scope.spawn("session manager", actor.run(inbox, news));
+        Ok((ManagerHandle { requests, queue_deadline }, autostart))
+    }
+}
+
+/// Tells whether the configuration's own session could be put together; at once where it has none.
+pub type Autostart = oneshot::Receiver<Result<(), life::Error>>;

@@ -1,0 +1,119 @@
+//! Deriving what a session says of itself from its parts, for as long as it has any.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::SystemTime;
+
+use tokio::sync::watch;
+
+use super::events::{EventLog, Happening};
+use super::record::End;
+use super::status::{Component, ComponentStatus, SessionState, SessionStatus};
+use super::viewer::{Inner, Terms};
+use crate::ids::SessionId;
+use crate::supervise::GroupStatus;
+
+/// Where a session's status comes from.
+#[derive(Clone)]
+pub(super) struct Sources {
+    pub(super) services: watch::Receiver<GroupStatus>,
+    /// An RFB server that somebody else runs.
+    pub(super) external: Option<watch::Receiver<Component>>,
+    /// Why the session ends, once it does.
+    pub(super) end: watch::Receiver<Option<End>>,
+}
+
+impl Sources {
+    /// The status now, by what it was before.
+    pub(super) fn derive(&self, ready: Option<SystemTime>) -> SessionStatus {
+        let external = self.external.as_ref().map(|component| component.borrow().clone());
+        SessionStatus::derive(&self.services.borrow(), external.as_ref(), self.end.borrow().clone(), ready)
+    }
+
+    /// Waits for a change; `false` when there will be none any more.
+    async fn changed(&mut self) -> bool {
+        let external_changed = async {
+            let changed = match &mut self.external {
+                Some(component) => component.changed().await.is_ok(),
+                None => false,
+            };
+            if !changed {
+                // Its watcher ends a little before the services do; what it said last stays.
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            result = self.services.changed() => result.is_ok(),
+            result = self.end.changed() => result.is_ok(),
+            () = external_changed => true,
+        }
+    }
+}
+
+/// Who hears of what happens to a session.
+#[derive(Clone)]
+pub(super) struct Chronicle {
+    pub(super) id: SessionId,
+    pub(super) terms: watch::Receiver<Terms>,
+    pub(super) events: EventLog,
+}
+
+impl Chronicle {
+    pub(super) fn tell(&self, what: Happening) {
+        let labels: BTreeMap<_, _> = self.terms.borrow().labels.clone();
+        self.events.push(&self.id, labels, what);
+    }
+}
+
+/// Publishes the status on `status`, and tells of what changes in it.
+pub(super) async fn publish_status(
+    mut sources: Sources,
+    chronicle: Chronicle,
+    status: watch::Sender<SessionStatus>,
+) {
+    loop {
+        let before = status.borrow().clone();
+        let next = sources.derive(before.ready);
+        if before.state != next.state {
+            tracing::info!(session = %chronicle.id, state = next.state.as_str(), "session state");
+            chronicle.tell(Happening::State(next.state));
+        }
+        for component in &next.components {
+            if let Some(reason) = newly_failing(&before, component) {
+                chronicle.tell(Happening::ServiceFailed { service: component.name, reason });
+            }
+        }
+        status.send_if_modified(|current| {
+            let changed = *current != next;
+            *current = next;
+            changed
+        });
+        if !sources.changed().await {
+            return;
+        }
+    }
+}
+
+/// Why a component fails, if it did not before. Reasons may end in what a program said last, after a colon; that may name
+/// pages, and events go far.
+fn newly_failing(before: &SessionStatus, component: &Component) -> Option<String> {
+    let failed = component.status == ComponentStatus::Failing;
+    let draining = matches!(before.state, SessionState::Draining | SessionState::Stopped);
+    let known = before
+        .components
+        .iter()
+        .any(|other| other.name == component.name && other.status == ComponentStatus::Failing);
+    if !failed || draining || known {
+        return None;
+    }
+    let reason = component.reason.as_deref().unwrap_or_default();
+    Some(reason.split(": ").next().unwrap_or_default().to_owned())
+}
+
+/// Counts and tells of a crashed tab.
+pub(super) fn tab_crashed(inner: &Arc<Inner>, chronicle: &Chronicle) {
+    inner.counts.tab_crashes.fetch_add(1, Ordering::Relaxed);
+    tracing::warn!(session = %chronicle.id, "a tab crashed");
+    chronicle.tell(Happening::TabCrashed);
+}

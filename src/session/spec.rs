@@ -1,0 +1,250 @@
+//! From a request and the host's settings to what a session is made of.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use super::admission::Denial;
+use super::config::{Config, Rules};
+use super::request::{CreateRequest, Kind};
+use crate::ids::{ProfileName, SessionId, UserId};
+use crate::sys::Limits;
+use crate::vnc::RfbSource;
+use crate::{browser, display};
+
+/// What a session is made of.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Spec {
+    pub(super) id: SessionId,
+    pub(super) user: Option<UserId>,
+    pub(super) kind: Kind,
+    /// None: a blank one that goes with the session.
+    pub(super) profile: Option<ProfileName>,
+    pub(super) made_of: Parts,
+    pub(super) limits: Limits,
+    pub(super) idle_timeout: Option<Duration>,
+    pub(super) max_duration: Option<Duration>,
+    pub(super) start_deadline: Option<Duration>,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) created: SystemTime,
+}
+
+/// The programs of a session and their settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Parts {
+    pub(super) display: display::Config,
+    pub(super) rfb: RfbSource,
+    pub(super) browser: Option<browser::Config>,
+}
+
+impl Spec {
+    /// The session that the configuration describes. It lasts, and its profile bears its name.
+    pub(super) fn fixed(config: &Config, limits: Limits) -> Self {
+        Self {
+            id: config.id.clone(),
+            user: config.user.clone(),
+            kind: Kind::Chromium,
+            profile: Some(config.id.clone().into()),
+            made_of: Parts::of(config),
+            limits,
+            idle_timeout: None,
+            max_duration: None,
+            start_deadline: None,
+            labels: BTreeMap::new(),
+            created: SystemTime::now(),
+        }
+    }
+
+    /// The session that `request` asks for under `id`.
+    ///
+    /// # Errors
+    /// When it asks for more than the host gives.
+    pub(super) fn requested(
+        request: CreateRequest,
+        id: SessionId,
+        template: &Config,
+        rules: &Rules,
+    ) -> Result<Self, Denial> {
+        let mut made_of = Parts::of(template);
+        // Whatever the picture of the configuration's own session, a requested one shows its own display.
+        let own_picture = matches!(made_of.rfb, RfbSource::X11vnc { .. });
+        let (Kind::Chromium, Some(browser), true) = (request.kind, &mut made_of.browser, own_picture) else {
+            return Err(Denial::KindUnavailable(request.kind));
+        };
+        if let Some(name) = request.env.keys().find(|name| !rules.allowed_env.contains(name)) {
+            return Err(Denial::VariableNotAllowed(name.clone()));
+        }
+        if let Some(url) = request.start_url {
+            browser.start_url = url;
+        }
+        browser.proxy = request.proxy;
+        browser.env = request.env;
+        if let Some((width, height)) = request.display_size {
+            (made_of.display.width, made_of.display.height) = (width, height);
+        }
+        let max_duration = match (request.max_duration, rules.max_duration) {
+            (Some(asked), Some(most)) if asked > most => {
+                return Err(Denial::OverLimit { what: "max_duration" });
+            }
+            (asked, most) => asked.or(most),
+        };
+        Ok(Self {
+            id,
+            user: Some(request.user),
+            kind: request.kind,
+            profile: request.profile,
+            made_of,
+            limits: within(request.limits, rules.limits)?,
+            idle_timeout: request.idle_timeout.or(rules.idle_timeout),
+            max_duration,
+            start_deadline: Some(rules.start_deadline),
+            labels: request.labels,
+            created: SystemTime::now(),
+        })
+    }
+
+    /// Whether a blank spare made of `template` serves, at least with its display.
+    pub(super) fn fits_display_of(&self, template: &Parts, limits: Limits) -> bool {
+        self.profile.is_none() && self.made_of.display == template.display && self.limits == limits
+    }
+
+    /// Whether its browser serves as well: only the page differs.
+    pub(super) fn fits_browser_of(&self, template: &Parts) -> bool {
+        let plain = |browser: &Option<browser::Config>| {
+            browser.clone().map(|browser| browser::Config { start_url: String::new(), ..browser })
+        };
+        plain(&self.made_of.browser) == plain(&template.browser)
+    }
+}
+
+impl Parts {
+    pub(super) fn of(config: &Config) -> Self {
+        Self { display: config.display.clone(), rfb: config.rfb.clone(), browser: config.browser.clone() }
+    }
+}
+
+fn within(asked: Limits, most: Limits) -> Result<Limits, Denial> {
+    let least = |asked: Option<u64>, most: Option<u64>, what| match (asked, most) {
+        (Some(asked), Some(most)) if asked > most => Err(Denial::OverLimit { what }),
+        (asked, most) => Ok(asked.or(most)),
+    };
+    Ok(Limits {
+        memory_bytes: least(asked.memory_bytes, most.memory_bytes, "limits.memory_bytes")?,
+        pids: least(asked.pids, most.pids, "limits.pids")?,
+    })
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in crate::session) fn template() -> Config {
+        Config {
+            autostart: false,
+            id: "default".parse().unwrap(),
+            user: None,
+            display: display::Config { xvfb: "/usr/bin/Xvfb".into(), width: 800, height: 600, depth: 24 },
+            rfb: RfbSource::X11vnc { program: "/usr/bin/x11vnc".into() },
+            browser: Some(browser::Config {
+                program: "/usr/bin/chromium".into(),
+                start_url: "about:blank".into(),
+                extra_args: vec![],
+                proxy: None,
+                env: BTreeMap::new(),
+            }),
+        }
+    }
+
+    pub(in crate::session) fn rules() -> Rules {
+        Rules {
+            capacity: crate::session::config::Capacity::Fixed(2),
+            queue_length: 0,
+            queue_deadline: Duration::ZERO,
+            spare_displays: 0,
+            spare_browsers: 0,
+            start_deadline: Duration::from_secs(60),
+            idle_timeout: None,
+            max_duration: Some(Duration::from_secs(3600)),
+            limits: Limits { memory_bytes: Some(1 << 30), pids: None },
+            allowed_env: vec!["TZ".into()],
+        }
+    }
+
+    pub(in crate::session) fn request() -> CreateRequest {
+        CreateRequest {
+            id: None,
+            user: "u1".parse().unwrap(),
+            kind: Kind::Chromium,
+            profile: None,
+            display_size: None,
+            start_url: None,
+            proxy: None,
+            env: BTreeMap::new(),
+            limits: Limits::default(),
+            idle_timeout: None,
+            max_duration: None,
+            labels: BTreeMap::new(),
+        }
+    }
+
+    fn spec(request: CreateRequest) -> Result<Spec, Denial> {
+        Spec::requested(request, "s1".parse().unwrap(), &template(), &rules())
+    }
+
+    #[test]
+    fn what_a_request_leaves_out_is_as_the_host_has_it() {
+        let plain = spec(request()).unwrap();
+        assert_eq!(plain.made_of, Parts::of(&template()));
+        assert_eq!(plain.max_duration, Some(Duration::from_secs(3600)));
+        assert_eq!(plain.limits, rules().limits);
+        let own = spec(CreateRequest {
+            display_size: Some((1280, 720)),
+            start_url: Some("https://example.org/".into()),
+            max_duration: Some(Duration::from_secs(60)),
+            limits: Limits { memory_bytes: Some(1 << 20), pids: Some(300) },
+            ..request()
+        })
+        .unwrap();
+        assert_eq!((own.made_of.display.width, own.made_of.display.height), (1280, 720));
+        assert_eq!(own.made_of.browser.unwrap().start_url, "https://example.org/");
+        assert_eq!(own.max_duration, Some(Duration::from_secs(60)));
+        assert_eq!(own.limits, Limits { memory_bytes: Some(1 << 20), pids: Some(300) });
+    }
+
+    #[test]
+    fn nobody_gets_more_than_the_host_gives() {
+        let cases = [
+            (
+                CreateRequest { max_duration: Some(Duration::from_secs(3601)), ..request() },
+                Denial::OverLimit { what: "max_duration" },
+            ),
+            (
+                CreateRequest { limits: Limits { memory_bytes: Some(2 << 30), pids: None }, ..request() },
+                Denial::OverLimit { what: "limits.memory_bytes" },
+            ),
+            (
+                CreateRequest { env: BTreeMap::from([("LD_PRELOAD".into(), "x".into())]), ..request() },
+                Denial::VariableNotAllowed("LD_PRELOAD".into()),
+            ),
+            (CreateRequest { kind: Kind::AdsPower, ..request() }, Denial::KindUnavailable(Kind::AdsPower)),
+        ];
+        for (request, denial) in cases {
+            assert_eq!(spec(request), Err(denial));
+        }
+    }
+
+    #[test]
+    fn a_spare_serves_a_blank_session_of_its_own_shape() {
+        let parts = Parts::of(&template());
+        let fits = |request| {
+            let spec = spec(request).unwrap();
+            (spec.fits_display_of(&parts, rules().limits), spec.fits_browser_of(&parts))
+        };
+        let page = Some("https://example.org/".to_owned());
+        assert_eq!(fits(CreateRequest { start_url: page, ..request() }), (true, true));
+        let proxy = Some("http://h:1".parse().unwrap());
+        assert_eq!(fits(CreateRequest { proxy, ..request() }), (true, false));
+        let profile = Some("p".parse().unwrap());
+        assert!(!fits(CreateRequest { profile, ..request() }).0);
+        assert!(!fits(CreateRequest { display_size: Some((64, 64)), ..request() }).0);
+    }
+}
