@@ -105,7 +105,7 @@ impl ProfileDir {
             if metadata.uid() != daemon && !owner.sessions.contains(&metadata.uid()) {
                 return Err(Error::Foreign { path, what: "belongs to another user" });
             }
-            give(&path, owner)?;
+            give(&path, owner.identity)?;
         }
         Ok(Self { path, keep: Keep::Kept { parked: owner.is_some(), _lock: lock } })
     }
@@ -126,6 +126,11 @@ impl ProfileDir {
     /// The directory.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether it goes when this is dropped.
+    pub fn is_blank(&self) -> bool {
+        matches!(self.keep, Keep::Blank)
     }
 
     /// Removes what an earlier Chromium left. Only safe while no browser of ours runs in it, which the lock and the
@@ -183,10 +188,9 @@ fn park(path: &Path) -> std::io::Result<()> {
 }
 
 /// Gives a directory and all in it to a session; the directory itself last, so that nobody looks in meanwhile. Links are not
-/// followed. A file with a second name, or of a uid that no session has, may be somebody else's: a session that could make a
-/// hard link to it would be given it.
-fn give(path: &Path, owner: &Owner) -> Result<(), Error> {
-    let Owner { identity, sessions } = owner;
+/// followed. A file with a second name may be somebody else's: a session that managed to make a hard link to it would be
+/// given it.
+fn give(path: &Path, identity: Identity) -> Result<(), Error> {
     let mut left = vec![path.to_owned()];
     while let Some(dir) = left.pop() {
         for entry in std::fs::read_dir(&dir).map_err(io("list", &dir))? {
@@ -194,16 +198,12 @@ fn give(path: &Path, owner: &Owner) -> Result<(), Error> {
             let metadata = std::fs::symlink_metadata(&path).map_err(io("look at", &path))?;
             if metadata.is_dir() {
                 left.push(path.clone());
-            } else if metadata.is_file() && metadata.nlink() > 1 {
+            } else if metadata.nlink() > 1 {
                 return Err(Error::Foreign { path, what: "has a second name" });
             }
-            if metadata.uid() == identity.uid && metadata.gid() == identity.gid {
-                continue;
+            if metadata.uid() != identity.uid || metadata.gid() != identity.gid {
+                lchown(&path, Some(identity.uid), Some(identity.gid)).map_err(io("give away", &path))?;
             }
-            if !sessions.contains(&metadata.uid()) {
-                return Err(Error::Foreign { path, what: "belongs to another user" });
-            }
-            lchown(&path, Some(identity.uid), Some(identity.gid)).map_err(io("give away", &path))?;
         }
     }
     lchown(path, Some(identity.uid), Some(identity.gid)).map_err(io("give away", path))
@@ -317,11 +317,11 @@ mod tests {
         std::fs::hard_link(&victim, path.join("linked")).unwrap();
         let error = ProfileDir::lock(dir.path(), "p", Some(&owner(20_002))).unwrap_err();
         assert!(matches!(error, Error::Foreign { what: "has a second name", .. }), "{error}");
+        assert_eq!(uid_of(&victim), 0);
         std::fs::remove_file(path.join("linked")).unwrap();
-        std::fs::write(path.join("planted"), "").unwrap();
+        lchown(&path, Some(65_534), Some(65_534)).unwrap();
         let error = ProfileDir::lock(dir.path(), "p", Some(&owner(20_002))).unwrap_err();
         assert!(matches!(error, Error::Foreign { what: "belongs to another user", .. }), "{error}");
-        assert_eq!((uid_of(&victim), uid_of(&path.join("planted"))), (0, 0));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Putting a session together: directories, cookie, profile, and its services in their order. What was made is given back
 //! when it is dropped, whether the session ran or not.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -95,7 +96,21 @@ pub(super) struct Kept {
     pub(super) runtime: RuntimeDir,
     pub(super) reservation: Option<Reservation>,
     /// The browser has it too, and is gone by then.
-    _profile: Option<Arc<ProfileDir>>,
+    profile: Option<Arc<ProfileDir>>,
+}
+
+impl Kept {
+    /// The profile that goes with the session.
+    pub(super) fn blank_profile(&self) -> Option<&Path> {
+        self.profile.as_ref().filter(|profile| profile.is_blank()).map(|profile| profile.path())
+    }
+
+    /// All that goes with the session.
+    pub(super) fn paths(&self) -> Vec<PathBuf> {
+        let number = self.reservation.iter().flat_map(|number| [number.socket(), number.lock_file()]);
+        let blank = self.blank_profile().map(Path::to_owned);
+        number.chain([self.runtime.path.clone()]).chain(blank).collect()
+    }
 }
 
 /// Makes everything that a session needs before its first process. With `hold_browser`, its browser waits to be released.
@@ -151,7 +166,7 @@ pub(super) fn assemble(
         let spec = service(BROWSER, &["xvfb"], chromium, BROWSER_TIMING);
         services.push(ServiceSpec { held: hold_browser, ..spec });
     }
-    let kept = Kept { runtime, reservation, _profile: kept_profile };
+    let kept = Kept { runtime, reservation, profile: kept_profile };
     Ok(Assembly { services, rfb, facts, browser, kept })
 }
 

@@ -214,6 +214,9 @@ impl Life {
         });
         let Assembly { services, rfb, facts, browser, kept } = assembly.await.map_err(Error::Slow)??;
         self.system.remove_on_death(&kept.runtime.path).await;
+        if let Some(blank) = kept.blank_profile() {
+            self.system.remove_on_death(blank).await;
+        }
         if let Some(reservation) = &kept.reservation {
             self.system.remove_on_death(&reservation.socket()).await;
             // A lock that holds something else by then is somebody else's.
@@ -336,6 +339,9 @@ impl Life {
         let stragglers = scope.shutdown(TASKS_BUDGET).await;
         if !stragglers.is_empty() {
             tracing::warn!(slot = self.site.slot, tasks = ?stragglers, "tasks of a session did not end in time");
+        }
+        for path in kept.paths() {
+            self.system.forget(&path).await;
         }
         if let Err(error) = blocking(RETURN_DEADLINE, move || drop(kept)).await {
             tracing::warn!(slot = self.site.slot, error = %chain(&error), "what a session had is not all given back");

@@ -162,6 +162,11 @@ impl Host {
         self.inner.keeper.remove(path, Some(text)).await;
     }
 
+    /// Takes that back for `path`, which is gone or somebody else's by now.
+    pub async fn forget(&self, path: &Path) {
+        self.inner.keeper.forget(path).await;
+    }
+
     /// The pid of the keeper, while there is one.
     pub fn keeper_pid(&self) -> Option<u32> {
         self.inner.keeper.pid()

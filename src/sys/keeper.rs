@@ -3,6 +3,7 @@
 //! The daemon holds the write end of its stdin. When that closes without a word, the daemon was killed: the services get
 //! TERM from the kernel, the keeper kills what is left of the run a little later, removes what it was told to, and goes too.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
@@ -44,6 +45,8 @@ enum Word {
     Remove(PathBuf),
     /// A file to remove afterwards, if it holds this text and nothing else.
     RemoveIfHolds(PathBuf, String),
+    /// What is not to be removed after all: it is gone, or will be somebody else's.
+    Forget(PathBuf),
     /// The daemon stops cleanly: go without doing anything.
     Release,
 }
@@ -61,6 +64,7 @@ pub fn keeper_main() -> ExitCode {
             Ok(Word::Hold(containment)) => held = Some(containment),
             Ok(Word::Remove(path)) => remove.push((path, None)),
             Ok(Word::RemoveIfHolds(path, text)) => remove.push((path, Some(text))),
+            Ok(Word::Forget(forgotten)) => remove.retain(|(path, _)| *path != forgotten),
             Ok(Word::Release) => return ExitCode::SUCCESS,
             // Cut off in the middle of a word by the daemon's death.
             Err(_) => break,
@@ -109,6 +113,7 @@ fn remove_path(path: &Path) -> io::Result<()> {
 
 enum Request {
     Remove(PathBuf, Option<String>),
+    Forget(PathBuf),
     Release(oneshot::Sender<()>),
 }
 
@@ -127,7 +132,8 @@ impl KeeperHandle {
     ) -> io::Result<Self> {
         let (requests, inbox) = mpsc::channel(QUEUE);
         let (published, pid) = watch::channel(None);
-        let mut tether = Tether { words: vec![word(&Word::Hold(containment.clone()))?], published };
+        let hold = word(&Word::Hold(containment.clone()))?;
+        let mut tether = Tether { hold, removals: BTreeMap::new(), published };
         let alive = tether.tie(spawner).await?;
         // Weak, so that the host's end is not put off by this task.
         let spawner = Arc::downgrade(spawner);
@@ -145,6 +151,12 @@ impl KeeperHandle {
     pub(super) async fn remove(&self, path: &Path, if_holds: Option<String>) {
         if self.requests.send(Request::Remove(path.to_owned(), if_holds)).await.is_err() {
             tracing::warn!(path = %path.display(), "no keeper will remove it");
+        }
+    }
+
+    pub(super) async fn forget(&self, path: &Path) {
+        if self.requests.send(Request::Forget(path.to_owned())).await.is_err() {
+            tracing::debug!(path = %path.display(), "no keeper to forget it");
         }
     }
 
@@ -169,8 +181,10 @@ struct Alive {
 }
 
 struct Tether {
-    /// Said to each keeper.
-    words: Vec<String>,
+    /// Said to each keeper, first this one.
+    hold: String,
+    /// What is to be removed at the moment, and how that is said.
+    removals: BTreeMap<PathBuf, String>,
     published: watch::Sender<Option<u32>>,
 }
 
@@ -179,8 +193,9 @@ impl Tether {
         let (born, mut stdin) = spawner.keeper().await?;
         // A dropped tether has to make it work, not die.
         let child = adopt(born, spawner)?.may_outlive_its_owner();
-        // A few short lines: they fit into an empty pipe.
-        self.words.iter().try_for_each(|word| stdin.write_all(word.as_bytes()))?;
+        // Three short lines a session, which it reads as they come.
+        let words = std::iter::once(&self.hold).chain(self.removals.values());
+        words.into_iter().try_for_each(|word| stdin.write_all(word.as_bytes()))?;
         self.published.send_replace(Some(child.pid()));
         Ok(Alive { child, stdin })
     }
@@ -197,6 +212,7 @@ impl Tether {
                 request = inbox.recv() => match request {
                     Some(Request::Remove(path, None)) => self.say(&mut alive, Word::Remove(path)),
                     Some(Request::Remove(path, Some(text))) => self.say(&mut alive, Word::RemoveIfHolds(path, text)),
+                    Some(Request::Forget(path)) => self.say(&mut alive, Word::Forget(path)),
                     Some(Request::Release(reply)) => {
                         self.say(&mut alive, Word::Release);
                         log_end(alive.child.wait().await);
@@ -243,8 +259,14 @@ impl Tether {
                 if let Err(error) = alive.stdin.write_all(line.as_bytes()) {
                     tracing::debug!(%error, "the keeper has just died");
                 }
-                if matches!(what, Word::Remove(_) | Word::RemoveIfHolds(..)) {
-                    self.words.push(line);
+                match what {
+                    Word::Remove(path) | Word::RemoveIfHolds(path, _) => {
+                        self.removals.insert(path, line);
+                    }
+                    Word::Forget(path) => {
+                        self.removals.remove(&path);
+                    }
+                    Word::Hold(_) | Word::Release => {}
                 }
             }
             Err(error) => tracing::error!(%error, "a word that cannot be said"),
