@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::{Mutex, watch};
@@ -11,7 +11,8 @@ use tokio::sync::{Mutex, watch};
 use super::config::Config;
 use super::devtools::Client;
 use super::port;
-use super::profile_dir::ProfileDir;
+use super::profile_dir::{Error as ProfileError, ProfileDir};
+use super::trial::{Finding, Preparation, Trial};
 use crate::supervise::{Command, Identity, Program, ProgramError, Running};
 
 /// Below this, Chromium's shared memory goes to its TMPDIR instead: pages crash when /dev/shm is full.
@@ -77,16 +78,34 @@ pub struct Chromium {
     places: Places,
     screen: Screen,
     port: watch::Sender<Option<u16>>,
+    /// How often the profile was replaced by an empty one.
+    resets: watch::Sender<u64>,
+    /// A mutex, since starts, probes and ends are reported from different threads; held for one step.
+    trial: std::sync::Mutex<Attempt>,
     // One probe runs at a time; the lock only makes that visible to the compiler.
     client: Mutex<Option<Client>>,
+}
+
+/// The profile's trial, and whether the run in progress has answered.
+struct Attempt {
+    trial: Trial,
+    answered: bool,
 }
 
 impl Chromium {
     /// A browser that will fill `screen`.
     pub fn new(config: Config, identity: Option<Identity>, places: Places, screen: Screen) -> Self {
         let port = watch::Sender::new(None);
-        let config = watch::Sender::new(config);
-        Self { config, identity, places, screen, port, client: Mutex::new(None) }
+        Self {
+            config: watch::Sender::new(config),
+            identity,
+            places,
+            screen,
+            port,
+            resets: watch::Sender::new(0),
+            trial: std::sync::Mutex::new(Attempt { trial: Trial::new(), answered: false }),
+            client: Mutex::new(None),
+        }
     }
 
     /// Takes other settings, good from the next start on.
@@ -97,6 +116,53 @@ impl Chromium {
     /// The DevTools port of the running browser, as it comes and goes.
     pub fn devtools_port(&self) -> watch::Receiver<Option<u16>> {
         self.port.subscribe()
+    }
+
+    /// How often the profile kept the browser from starting and was replaced by an empty one.
+    pub fn profile_resets(&self) -> watch::Receiver<u64> {
+        self.resets.subscribe()
+    }
+
+    /// Before a start: the profile as it is, or, where it has kept the browser from starting, an empty one.
+    fn prepare_profile(&self) -> Result<(), ProfileError> {
+        let mut attempt = self.attempt();
+        attempt.answered = false;
+        if self.places.profile.is_blank() || attempt.trial.prepare() == Preparation::AsItIs {
+            return Ok(());
+        }
+        let path = self.places.profile.path().display();
+        tracing::warn!(%path, "the browser does not start: trying without what is in its profile");
+        self.places.profile.set_aside().inspect_err(|_| attempt.trial.give_up())
+    }
+
+    fn answered(&self) {
+        let mut attempt = self.attempt();
+        if attempt.answered {
+            return;
+        }
+        attempt.answered = true;
+        if attempt.trial.succeeded() == Finding::Replaced {
+            let path = self.places.profile.path().display();
+            tracing::error!(%path, "the profile kept the browser from starting and was replaced; its content is in the directory beside it that ends in .aside");
+            self.resets.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// After an end. That of a display is no fault of the browser's.
+    fn ended(&self) {
+        let mut attempt = self.attempt();
+        if attempt.answered || (self.screen.variables)().is_err() {
+            return;
+        }
+        if attempt.trial.failed() == Preparation::PutBack
+            && let Err(error) = self.places.profile.put_back()
+        {
+            tracing::error!(error = %crate::errors::chain(&error), "the content of a profile stays aside");
+        }
+    }
+
+    fn attempt(&self) -> std::sync::MutexGuard<'_, Attempt> {
+        self.trial.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn args(&self, config: &Config, port: u16, shm_bytes: Option<u64>) -> Vec<OsString> {
@@ -162,6 +228,8 @@ impl Chromium {
 impl Program for Chromium {
     fn command(&self) -> Result<Command, ProgramError> {
         let screen = (self.screen.variables)()?;
+        self.prepare_profile()
+            .map_err(|error| ProgramError::caused_by("cannot replace the profile", error))?;
         self.places
             .profile
             .remove_leftovers()
@@ -194,6 +262,7 @@ impl Program for Chromium {
                 .await
                 .map_err(|error| ProgramError::caused_by("no answer to Browser.getVersion", error))?;
             *kept = Some(client);
+            self.answered();
             Ok(())
         })
     }
@@ -215,6 +284,7 @@ impl Program for Chromium {
 
     fn clean_up(&self, _ended: &Running) {
         self.port.send_replace(None);
+        self.ended();
         if let Ok(mut client) = self.client.try_lock() {
             *client = None;
         }

@@ -9,6 +9,7 @@ mod devtools;
 mod port;
 mod profile_dir;
 mod tabs;
+mod trial;
 
 pub use chromium::{Chromium, Places, Screen, Variables};
 pub use config::{BadProxy, Config, Proxy, check_page};

@@ -133,6 +133,38 @@ impl ProfileDir {
         matches!(self.keep, Keep::Blank)
     }
 
+    /// Moves all that is in it into `<path>.aside`, in place of what was moved there before. The directory itself stays, since
+    /// a session's mount of it would stay with the old one.
+    ///
+    /// # Errors
+    /// When something cannot be moved.
+    pub fn set_aside(&self) -> Result<(), Error> {
+        let aside = self.aside();
+        remove_all(&aside).map_err(io("remove", &aside))?;
+        DirBuilder::new().mode(0o700).create(&aside).map_err(io("make", &aside))?;
+        move_all(&self.path, &aside)
+    }
+
+    /// Puts back what was moved aside, in place of what has come since.
+    ///
+    /// # Errors
+    /// When something cannot be moved.
+    pub fn put_back(&self) -> Result<(), Error> {
+        for entry in std::fs::read_dir(&self.path).map_err(io("list", &self.path))? {
+            let path = entry.map_err(io("list", &self.path))?.path();
+            remove_all(&path).map_err(io("remove", &path))?;
+        }
+        let aside = self.aside();
+        move_all(&aside, &self.path)?;
+        std::fs::remove_dir(&aside).map_err(io("remove", &aside))
+    }
+
+    fn aside(&self) -> PathBuf {
+        let mut name = self.path.as_os_str().to_owned();
+        name.push(".aside");
+        PathBuf::from(name)
+    }
+
     /// Removes what an earlier Chromium left. Only safe while no browser of ours runs in it, which the lock and the
     /// supervisor together guarantee.
     ///
@@ -207,6 +239,15 @@ fn give(path: &Path, identity: Identity) -> Result<(), Error> {
         }
     }
     lchown(path, Some(identity.uid), Some(identity.gid)).map_err(io("give away", path))
+}
+
+fn move_all(from: &Path, to: &Path) -> Result<(), Error> {
+    for entry in std::fs::read_dir(from).map_err(io("list", from))? {
+        let entry = entry.map_err(io("list", from))?;
+        let path = entry.path();
+        std::fs::rename(&path, to.join(entry.file_name())).map_err(io("move", &path))?;
+    }
+    Ok(())
 }
 
 fn io<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> Error + 'a {
@@ -322,6 +363,27 @@ mod tests {
         lchown(&path, Some(65_534), Some(65_534)).unwrap();
         let error = ProfileDir::lock(dir.path(), "p", Some(&owner(20_002))).unwrap_err();
         assert!(matches!(error, Error::Foreign { what: "belongs to another user", .. }), "{error}");
+    }
+
+    #[test]
+    fn what_is_set_aside_is_kept_once_and_can_be_put_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let profile = ProfileDir::lock(dir.path(), "p", None).unwrap();
+        let (file, aside) = (profile.path().join("Cookies"), dir.path().join("p.aside"));
+        std::fs::create_dir(&aside).unwrap();
+        std::fs::write(aside.join("older"), "").unwrap();
+        std::fs::write(&file, "old").unwrap();
+        profile.set_aside().unwrap();
+        assert_eq!(std::fs::read_dir(profile.path()).unwrap().count(), 0);
+        let kept: Vec<_> =
+            std::fs::read_dir(&aside).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(kept, ["Cookies"]);
+        std::fs::write(&file, "new").unwrap();
+        std::fs::create_dir(profile.path().join("Default")).unwrap();
+        profile.put_back().unwrap();
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "old");
+        assert_eq!(std::fs::read_dir(profile.path()).unwrap().count(), 1);
+        assert!(!aside.exists());
     }
 
     #[test]

@@ -269,6 +269,10 @@ impl Life {
             let tabs = watch_tabs(port, move || tab_crashed(&inner, &chronicle));
             standing.scope.spawn("tabs", tabs);
         }
+        if let Some(browser) = &standing.browser {
+            let (resets, chronicle) = (browser.profile_resets(), chronicle.clone());
+            standing.scope.spawn("profile resets", tell_resets(resets, chronicle));
+        }
         self.note(Note::Born(session.clone())).await;
 
         let ending = self.until_end(&session, &spec, terms).await;
@@ -387,6 +391,12 @@ async fn open_page(mut port: watch::Receiver<Option<u16>>, page: &str) -> Result
         client.open(page).await.map_err(|error| chain(&error))
     };
     timeout(OPEN_DEADLINE, open).await.map_err(|_| "it took too long".to_owned())?
+}
+
+async fn tell_resets(mut resets: watch::Receiver<u64>, chronicle: Chronicle) {
+    while resets.changed().await.is_ok() {
+        chronicle.tell(Happening::ProfileReset);
+    }
 }
 
 /// Ends when the session's time is over, however it was changed meanwhile.

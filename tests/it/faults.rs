@@ -146,6 +146,52 @@ fn f16_a_profile_that_another_host_left_locked_is_no_obstacle() {
     stop_without_leaks(daemon);
 }
 
+/// A browser that does not start with a file called `poison` in its profile; without one it is the real Chromium.
+fn touchy_browser(home: &Home) -> std::path::PathBuf {
+    use std::os::unix::fs::PermissionsExt as _;
+    let path = home.0.path().join("touchy-browser");
+    let script = "#!/bin/sh\n[ -e \"$HOME/poison\" ] && exit 1\nexec /usr/bin/chromium \"$@\"\n";
+    std::fs::write(&path, script).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+#[test]
+fn f18_a_profile_that_keeps_its_browser_from_starting_is_replaced_and_kept_aside() {
+    let home = Home::new();
+    let browser = touchy_browser(&home);
+    home.configure(&format!("[browser]\nprogram = {browser:?}"));
+    let profiles = home.0.path().join("state/profiles");
+    std::fs::create_dir_all(profiles.join("s1")).unwrap();
+    std::fs::write(profiles.join("s1/poison"), "kept").unwrap();
+    let begun = Instant::now();
+    let mut daemon = home.start();
+    daemon.wait_ready();
+    record("F18 corrupt profile", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(30));
+    assert_eq!(daemon.component("browser")["starts"], 3, "two starts with it, and one without");
+    assert!(!profiles.join("s1/poison").exists());
+    assert_eq!(std::fs::read_to_string(profiles.join("s1.aside/poison")).unwrap(), "kept");
+    assert!(daemon.log_text().contains("the profile kept the browser from starting"), "never silent");
+    stop_without_leaks(daemon);
+}
+
+#[test]
+fn f18_a_profile_that_was_not_the_reason_is_left_as_it_was() {
+    let home = Home::new();
+    home.configure("[browser]\nprogram = \"/bin/false\"");
+    let profile = home.0.path().join("state/profiles/s1");
+    std::fs::create_dir_all(&profile).unwrap();
+    std::fs::write(profile.join("Cookies"), "kept").unwrap();
+    let mut daemon = home.start();
+    wait_for("a fourth start of the browser", READY, || {
+        (daemon.component("browser")["starts"].as_u64() >= Some(4)).then_some(())
+    });
+    assert_eq!(std::fs::read_to_string(profile.join("Cookies")).unwrap(), "kept");
+    assert!(!profile.with_extension("aside").exists());
+    stop_without_leaks(daemon);
+}
+
 #[test]
 fn f17_a_profile_in_use_is_not_opened_a_second_time() {
     let home = Home::new();

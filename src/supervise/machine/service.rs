@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use super::super::status::ServiceState;
 use super::vocabulary::{Node, RunId, View};
 
-/// Between probes of a service that has not answered yet.
-pub(super) const START_PROBE_INTERVAL: Duration = Duration::from_millis(50);
+/// Between probes of a service that has not answered yet. Nobody listens yet as a rule, and to learn that costs nothing.
+pub(super) const START_PROBE_INTERVAL: Duration = Duration::from_millis(20);
 /// Before a kill that left processes is repeated.
 pub(super) const KILL_AGAIN: Duration = Duration::from_secs(1);
 
