@@ -17,6 +17,11 @@ pub fn unix_now() -> u64 {
     since_epoch().as_secs()
 }
 
+/// Milliseconds since 1970, signed as SQLite's integers are; 0 on a clock before that.
+pub fn unix_now_ms() -> i64 {
+    i64::try_from(since_epoch().as_millis()).unwrap_or(i64::MAX)
+}
+
 fn since_epoch() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

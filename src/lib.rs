@@ -8,7 +8,7 @@
 //! L4  gateway  api                             the outside world; these do not import each other
 //! L3  session                                  display + browser + rfb as one thing
 //! L2  supervise  display  vnc  browser         actors over the OS
-//! L1  sys  tasks  telemetry  metrics  http  clock  keyring   thin, effectful, no policy
+//! L1  sys  tasks  telemetry  metrics  http  clock  keyring  store   thin, effectful, no policy
 //! L0  rfb  auth  backoff  errors  ids  secret  pure: no tokio, no I/O, no clock
 //! ```
 //!
@@ -25,6 +25,7 @@ pub mod clock;
 pub mod http;
 pub mod keyring;
 pub mod metrics;
+pub mod store;
 pub mod sys;
 pub mod tasks;
 pub mod telemetry;

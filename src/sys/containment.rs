@@ -34,6 +34,11 @@ impl RunScope {
         Ok(Self { state_hash: hex(&hash.as_ref()[..4]), run: hex(&run) })
     }
 
+    /// Which run: random, and new for each life of the daemon.
+    pub fn run(&self) -> &str {
+        &self.run
+    }
+
     fn of_this_run(&self, value: &str) -> bool {
         value.split('/').take(2).eq([self.state_hash.as_str(), self.run.as_str()])
     }

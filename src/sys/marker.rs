@@ -111,13 +111,14 @@ pub fn wait_for_none(matches: impl Fn(&str) -> bool, budget: Duration) -> io::Re
     }
 }
 
-fn wait_for_exits(pidfds: &[OwnedFd], limit: Duration) -> io::Result<()> {
+/// Whether all of them have ended within `limit`; without any, it waits all the same.
+pub(super) fn wait_for_exits(pidfds: &[OwnedFd], limit: Duration) -> io::Result<bool> {
     let deadline = Instant::now() + limit;
     let mut left: Vec<&OwnedFd> = pidfds.iter().collect();
     loop {
         let rest = deadline.saturating_duration_since(Instant::now());
         if rest.is_zero() || (left.is_empty() && !pidfds.is_empty()) {
-            return Ok(());
+            return Ok(left.is_empty());
         }
         let mut polls: Vec<_> = left.iter().map(|fd| PollFd::new(*fd, PollFlags::IN)).collect();
         match poll(&mut polls, Some(&timespec(rest))) {

@@ -12,6 +12,7 @@ pub mod containment;
 pub mod exec;
 pub mod host;
 pub mod keeper;
+pub mod leftover;
 pub mod lock;
 pub mod marker;
 mod notify;

@@ -113,6 +113,18 @@ fn parse_memory(meminfo: &str) -> Option<u64> {
     line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
+/// Names this boot of the host: pids and start times mean something within one boot only.
+///
+/// # Errors
+/// When `/proc` does not say it.
+pub fn boot_id() -> io::Result<String> {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    match text.trim() {
+        "" => Err(io::Error::other("a boot id that is empty")),
+        id => Ok(id.to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,5 +149,12 @@ mod tests {
         let own = Stat::of(std::process::id()).unwrap();
         assert!(all().unwrap().iter().any(|stat| stat.pid == own.pid && stat.start_time == own.start_time));
         assert!(!own.is_zombie());
+    }
+
+    #[test]
+    fn a_boot_has_one_id_which_is_not_the_one_that_changes_with_each_read() {
+        let id = boot_id().unwrap();
+        assert_eq!((id.len(), boot_id().unwrap()), (36, id.clone()));
+        assert!(id.chars().all(|c| c.is_ascii_hexdigit() || c == '-'), "{id}");
     }
 }

@@ -2,12 +2,15 @@
 
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
+import { request } from 'node:http';
+import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { selfSigned } from './certificate.js';
 
 const READY_DEADLINE_MS = 90_000;
 const STOP_DEADLINE_MS = 30_000;
+const STATUS_DEADLINE_MS = 10_000;
 
 function binary() {
   const root = fileURLToPath(new URL('../../../', import.meta.url));
@@ -29,13 +32,13 @@ export class Daemon {
   /**
    * @param {string} url what the sandboxed browser shows
    * @param {string[]} [more] further arguments
+   * @param {{tls?: boolean}} [listener] without TLS for clients that cannot be told to take any certificate
    */
-  static async start(url, more = []) {
+  static async start(url, more = [], { tls = true } = {}) {
     const daemon = new Daemon();
-    daemon.#certificate = selfSigned();
-    const { certificate, privateKey } = daemon.#certificate;
-    daemon.#child = spawn(binary(), ['dev', '--json', '--port', '0', '--url', url,
-      '--tls-certificate', certificate, '--tls-private-key', privateKey, ...more], { stdio: ['ignore', 'pipe', 'pipe'] });
+    daemon.#certificate = tls ? selfSigned() : null;
+    const pair = tls ? ['--tls-certificate', daemon.#certificate.certificate, '--tls-private-key', daemon.#certificate.privateKey] : [];
+    daemon.#child = spawn(binary(), ['dev', '--json', '--port', '0', '--url', url, ...pair, ...more], { stdio: ['ignore', 'pipe', 'pipe'] });
     daemon.#exited = new Promise((resolve) => {
       daemon.#child.once('exit', (code, signal) => resolve({ code, signal }));
     });
@@ -60,6 +63,25 @@ export class Daemon {
     return this.#log.join('\n');
   }
 
+  /** The directory that is this run's alone. */
+  get directory() {
+    return dirname(this.about.secret_file);
+  }
+
+  /** What `valetd status` shows, asked of the control socket. */
+  status() {
+    return new Promise((resolve, reject) => {
+      const asked = request({ socketPath: join(this.directory, 'control.sock'), path: '/v1/status', signal: AbortSignal.timeout(STATUS_DEADLINE_MS) }, (response) => {
+        const chunks = [];
+        response.on('data', (chunk) => chunks.push(chunk));
+        response.on('end', () => resolve(JSON.parse(Buffer.concat(chunks))));
+        response.on('error', reject);
+      });
+      asked.on('error', reject);
+      asked.end();
+    });
+  }
+
   /** Asks it to drain, without waiting. */
   drain() {
     this.#child.kill('SIGTERM');
@@ -73,7 +95,7 @@ export class Daemon {
       this.#child.kill('SIGKILL');
       end = await this.#exited;
     }
-    this.#certificate.remove();
+    this.#certificate?.remove();
     return end;
   }
 }

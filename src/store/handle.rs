@@ -1,0 +1,269 @@
+//! What others hold of the store.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
+
+use super::file::SetAside;
+use super::metrics::{Dropped, Metrics};
+use super::pending::{Pending, Row};
+use super::rows::{IdempotencyRow, ProcessRow, SessionKey, SessionRow};
+use super::writer::Writer;
+use crate::ids::SessionId;
+
+/// Reads that may wait for the thread; the next is told so at once.
+const MAX_READS: usize = 64;
+/// For an answer: a disk that takes longer is not one to wait for.
+const READ_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Whether what is put gets to the disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreHealth {
+    /// It does.
+    Ok,
+    /// It waits in memory, and is tried again and again.
+    Failing {
+        /// Since when.
+        since: SystemTime,
+        /// What the last try said.
+        reason: String,
+    },
+}
+
+/// What came of waiting for the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flushed {
+    /// Everything put before is in the file.
+    Done,
+    /// The deadline was over first; the rest still waits.
+    TimedOut,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The store's thread could not be started.
+    #[error("cannot start the store's thread")]
+    Thread(#[source] io::Error),
+    /// Too many wait for an answer.
+    #[error("{MAX_READS} others wait for the state file")]
+    Busy,
+    /// The disk did not answer in time.
+    #[error("the state file was not read within {} s", READ_DEADLINE.as_secs())]
+    TimedOut,
+    /// The store's thread has ended.
+    #[error("the store has ended")]
+    Ended,
+    /// There is a file, and it cannot be opened now.
+    #[error("the state file is not open: {reason}")]
+    NotOpen {
+        /// What the last try said.
+        reason: String,
+    },
+    /// The file cannot be read.
+    #[error("cannot read the state file")]
+    Read(#[source] rusqlite::Error),
+}
+
+/// The store, opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// The handle.
+    pub store: Store,
+    /// The file that was found, if it was of no use.
+    pub set_aside: Option<SetAside>,
+}
+
+/// The handle. Cheap to clone; the last one dropped makes the thread write what it can and waits for its end.
+#[derive(Debug, Clone)]
+pub struct Store(Arc<Owner>);
+
+#[derive(Debug)]
+struct Owner {
+    shared: Arc<Shared>,
+    health: watch::Receiver<StoreHealth>,
+    settled: watch::Receiver<u64>,
+    metrics: Metrics,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the thread and the handles share. A lock, since a put neither waits nor is lost, and a queue that is full would
+/// have to do one of the two; held for a few operations on maps.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    inner: Mutex<Inner>,
+    pub(super) wake: Condvar,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Inner {
+    pub(super) pending: Pending,
+    pub(super) reads: VecDeque<Read>,
+    /// Somebody waits for the disk: no back-off now.
+    pub(super) hurry: bool,
+    /// The last handle is gone.
+    pub(super) closing: bool,
+}
+
+impl Shared {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// A question to the thread.
+#[derive(Debug)]
+pub(super) enum Read {
+    LiveSessions(Reply<Vec<SessionRow>>),
+    Processes(Reply<Vec<ProcessRow>>),
+    Recent(usize, Reply<Vec<SessionRow>>),
+    Session(SessionId, Reply<Option<SessionRow>>),
+    Idempotency(String, Reply<Option<IdempotencyRow>>),
+}
+
+impl Store {
+    /// Opens the file at `path`, whose directory must exist. A file that is of no use is set aside; where none can be made,
+    /// rows wait in memory until one can. Blocks for as long as it takes to read a small file.
+    ///
+    /// # Errors
+    /// [`StoreError::Thread`] alone.
+    pub fn open(path: &Path, metrics: Metrics) -> Result<Opened, StoreError> {
+        let shared = Arc::new(Shared::default());
+        let (mut writer, set_aside) = Writer::open(path, Arc::clone(&shared), metrics.clone());
+        let (health, settled) = writer.watched();
+        let thread = std::thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || writer.run())
+            .map_err(StoreError::Thread)?;
+        let owner = Owner { shared, health, settled, metrics, thread: Some(thread) };
+        Ok(Opened { store: Self(Arc::new(owner)), set_aside })
+    }
+
+    /// Takes the newest row of a session. One with an end removes the rows of its processes. Never blocks.
+    pub fn put_session(&self, row: SessionRow) {
+        self.put(Row::Session(row));
+    }
+
+    /// Takes the newest row of a session's service. Never blocks.
+    pub fn put_process(&self, row: ProcessRow) {
+        self.put(Row::Process(row));
+    }
+
+    /// The service has no process any more. Never blocks.
+    pub fn forget_process(&self, session: &SessionKey, service: &str) {
+        self.put(Row::NoProcess(session.clone(), service.to_owned()));
+    }
+
+    /// Takes a request that may come again. Never blocks.
+    pub fn put_idempotency(&self, row: IdempotencyRow) {
+        self.put(Row::Idempotency(row));
+    }
+
+    fn put(&self, row: Row) {
+        let mut inner = self.0.shared.lock();
+        let forgotten = inner.pending.put(row);
+        drop(inner);
+        self.0.shared.wake.notify_one();
+        if forgotten {
+            self.0.metrics.dropped(Dropped::Full, 1);
+            tracing::warn!("too many rows wait for the state file: the oldest that is over was given up");
+        }
+    }
+
+    /// Sessions without an end, in the order in which they came: at start, what an earlier run left behind.
+    ///
+    /// # Errors
+    /// [`StoreError`]; not when there is no file yet.
+    pub async fn live_sessions(&self) -> Result<Vec<SessionRow>, StoreError> {
+        self.ask(Read::LiveSessions).await
+    }
+
+    /// The processes of all sessions: at start, what an earlier run left behind.
+    ///
+    /// # Errors
+    /// As [`Store::live_sessions`].
+    pub async fn processes(&self) -> Result<Vec<ProcessRow>, StoreError> {
+        self.ask(Read::Processes).await
+    }
+
+    /// The sessions that ended last, the latest first.
+    ///
+    /// # Errors
+    /// As [`Store::live_sessions`].
+    pub async fn recent(&self, limit: usize) -> Result<Vec<SessionRow>, StoreError> {
+        self.ask(|reply| Read::Recent(limit, reply)).await
+    }
+
+    /// The latest session of that id, live or ended.
+    ///
+    /// # Errors
+    /// As [`Store::live_sessions`].
+    pub async fn session(&self, id: &SessionId) -> Result<Option<SessionRow>, StoreError> {
+        self.ask(|reply| Read::Session(id.clone(), reply)).await
+    }
+
+    /// The request that came under this key within a day.
+    ///
+    /// # Errors
+    /// As [`Store::live_sessions`].
+    pub async fn idempotency(&self, key: &str) -> Result<Option<IdempotencyRow>, StoreError> {
+        self.ask(|reply| Read::Idempotency(key.to_owned(), reply)).await
+    }
+
+    async fn ask<T>(&self, question: impl FnOnce(Reply<T>) -> Read) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        {
+            let mut inner = self.0.shared.lock();
+            if inner.reads.len() >= MAX_READS {
+                return Err(StoreError::Busy);
+            }
+            inner.reads.push_back(question(reply));
+        }
+        self.0.shared.wake.notify_one();
+        match timeout(READ_DEADLINE, answer).await {
+            Ok(answer) => answer.map_err(|_| StoreError::Ended)?,
+            Err(_) => Err(StoreError::TimedOut),
+        }
+    }
+
+    /// Waits until everything that was put so far is in the file; a store that is failing tries at once.
+    pub async fn flush(&self, deadline: Duration) -> Flushed {
+        let wanted = {
+            let mut inner = self.0.shared.lock();
+            inner.hurry = true;
+            inner.pending.version()
+        };
+        self.0.shared.wake.notify_one();
+        let mut settled = self.0.settled.clone();
+        match timeout(deadline, settled.wait_for(|version| *version >= wanted)).await {
+            Ok(Ok(_)) => Flushed::Done,
+            // The thread has ended without it, which takes a panic.
+            Ok(Err(_)) | Err(_) => Flushed::TimedOut,
+        }
+    }
+
+    /// Whether what is put gets to the disk.
+    pub fn health(&self) -> watch::Receiver<StoreHealth> {
+        self.0.health.clone()
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.shared.lock().closing = true;
+        self.shared.wake.notify_one();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the store panicked");
+        }
+    }
+}
