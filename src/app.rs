@@ -1,8 +1,10 @@
 //! The daemon as a whole: build (bind, nothing served yet), run, drain.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
+use prometheus::Registry;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
@@ -13,9 +15,10 @@ use crate::api::{self, Api};
 use crate::config::{Change, Config, differences};
 use crate::gateway::{self, Gateway, GatewayHandle};
 use crate::ids::SessionId;
-use crate::session::{self, Manager, ManagerHandle, SessionState, Sessions};
+use crate::session::{self, Ledger, Manager, ManagerHandle, SessionState, Sessions};
+use crate::store::{self, SetAside, Store, StoreError};
 use crate::sys::{Host, HostError, HostParams, InstanceLock, LockError};
-use crate::tasks::{Outcome, Scope};
+use crate::tasks::{Outcome, Scope, blocking};
 use crate::{errors, metrics, sys};
 
 /// How long the start of the first session may put off `READY=1`; after that, `STATUS=` tells what it waits for.
@@ -24,6 +27,10 @@ const READY_DEADLINE: Duration = Duration::from_secs(30);
 const VIEWERS_SHARE: Duration = Duration::from_secs(3);
 /// For the operators' listener and the daemon's own tasks, once everything else has stopped.
 const LAST_SHARE: Duration = Duration::from_secs(1);
+/// Beneath the state directory.
+const STATE_FILE: &str = "state.db";
+/// For the state file to be opened and looked through.
+const STORE_DEADLINE: Duration = Duration::from_secs(20);
 /// What the watchdog's round trip may take of its interval, which systemd measures.
 const WATCHDOG_FRACTION: u32 = 2;
 
@@ -54,9 +61,12 @@ pub enum Error {
     /// What an earlier run left cannot be put in order.
     #[error("cannot put in order what earlier sessions left")]
     Places(#[from] session::PlacesError),
-    /// It cannot be told how many sessions fit.
-    #[error("cannot tell how much memory there is")]
-    Memory(#[source] std::io::Error),
+    /// The kernel does not tell of itself.
+    #[error("cannot learn about this host from /proc")]
+    Proc(#[source] std::io::Error),
+    /// The file of sessions cannot be looked after.
+    #[error("cannot open the state file")]
+    Store(#[from] StoreError),
     /// A metric was registered twice, which would be a bug.
     #[error("cannot set up metrics")]
     Metrics(#[from] prometheus::Error),
@@ -91,6 +101,7 @@ pub struct App {
     config: Config,
     scope: Scope,
     system: Host,
+    ledger: Ledger,
     manager: Manager,
     gateway: Gateway,
     api: Api,
@@ -116,11 +127,13 @@ impl App {
         let state_dir = &config.host.state_dir;
         let lock = InstanceLock::acquire(state_dir)?;
         let registry = metrics::registry()?;
+        let store = open_store(&state_dir.join(STATE_FILE), &registry).await?;
+        let boot_id = sys::procfs::boot_id().map_err(Error::Proc)?;
         let manager = Manager::new(session::Params {
             host: config.host.clone(),
             rules: config.rules.clone(),
             template: config.session.clone(),
-            memory_bytes: sys::procfs::memory_bytes().map_err(Error::Memory)?,
+            memory_bytes: sys::procfs::memory_bytes().map_err(Error::Proc)?,
         });
         let draining = watch::Sender::new(false);
         let gateway =
@@ -129,7 +142,8 @@ impl App {
         let mut scope = Scope::new();
         let system = Host::start(&mut scope, HostParams::new(state_dir)).await?;
         system.remove_on_death(&config.api.socket).await;
-        Ok(Self { config, scope, system, manager, gateway, api, draining, _lock: lock })
+        let ledger = Ledger::new(store, boot_id, system.containment().run().to_owned());
+        Ok(Self { config, scope, system, ledger, manager, gateway, api, draining, _lock: lock })
     }
 
     /// The addresses that were really bound.
@@ -160,9 +174,9 @@ impl App {
         tracing::info!(listener = "api", address = %addresses.api, socket, "listening");
 
         // Everything that runs:
-        let Self { config, mut scope, system, manager, gateway, api, draining, _lock } = self;
+        let Self { config, mut scope, system, ledger, manager, gateway, api, draining, _lock } = self;
         let sessions = manager.sessions();
-        let (manager, autostart) = manager.spawn(&mut scope, &system)?;
+        let (manager, autostart) = manager.spawn(&mut scope, &system, ledger).await?;
         let serving = gateway.handle();
         let stop_gateway = scope.token().child_token();
         let (gateway_done, gateway_ended) = oneshot::channel();
@@ -209,6 +223,18 @@ impl App {
         tracing::info!("stopped");
         ended
     }
+}
+
+/// Opens the file of sessions. One that is of no use is set aside, which people are told.
+async fn open_store(path: &Path, registry: &Registry) -> Result<Store, Error> {
+    let metrics = store::Metrics::register(registry)?;
+    let path = path.to_owned();
+    let opened =
+        blocking(STORE_DEADLINE, move || Store::open(&path, metrics)).await.map_err(Error::Proc)??;
+    if let Some(SetAside { path, damage }) = opened.set_aside {
+        tracing::error!(kept = %path.display(), %damage, "the state file is of no use: the history of sessions begins anew");
+    }
+    Ok(opened.store)
 }
 
 struct Signals {

@@ -6,6 +6,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::admission::Denial;
+use super::ledger::Ledger;
 use super::record::SessionRecord;
 use super::request::{Amendment, CreateRequest, Idempotency};
 use super::viewer::Session;
@@ -29,6 +30,8 @@ pub(super) enum Request {
 pub(super) struct Create {
     pub(super) request: CreateRequest,
     pub(super) idempotency: Option<Idempotency>,
+    /// What an earlier run of the daemon made of that key: the digest of the request, and its session.
+    pub(super) recalled: Option<([u8; 32], SessionId)>,
     pub(super) reply: oneshot::Sender<Result<Created, CreateError>>,
 }
 
@@ -84,6 +87,7 @@ pub struct Unresponsive;
 #[derive(Clone)]
 pub struct ManagerHandle {
     pub(super) requests: mpsc::Sender<Request>,
+    pub(super) ledger: Ledger,
     /// How long a request may wait for a place.
     pub(super) queue_deadline: Duration,
 }
@@ -107,7 +111,11 @@ impl ManagerHandle {
         request: CreateRequest,
         idempotency: Option<Idempotency>,
     ) -> Result<Created, CreateError> {
-        let create = |reply| Request::Create(Box::new(Create { request, idempotency, reply }));
+        let recalled = match &idempotency {
+            Some(idempotency) => self.ledger.recall(&idempotency.key).await,
+            None => None,
+        };
+        let create = |reply| Request::Create(Box::new(Create { request, idempotency, recalled, reply }));
         self.ask(self.queue_deadline + ASSEMBLY_DEADLINE, create).await?
     }
 

@@ -11,6 +11,7 @@ use tokio::time::{sleep_until, timeout};
 use super::events::{EventLog, Happening};
 use super::external;
 use super::launch::{self, Assembly, Kept, Site};
+use super::ledger::{Entry, Ledger};
 use super::publish::{Chronicle, Sources, publish_status, tab_crashed};
 use super::record::{Cause, End, SessionRecord, Warmth};
 use super::spec::{Parts, Spec};
@@ -105,6 +106,7 @@ pub(super) struct Life {
     pub(super) limits: Limits,
     pub(super) stop_budget: Duration,
     pub(super) events: EventLog,
+    pub(super) ledger: Ledger,
     pub(super) notes: Notes,
     pub(super) ending: watch::Receiver<Option<Ending>>,
 }
@@ -232,7 +234,14 @@ impl Life {
     /// The session's life from here to its end.
     async fn reside(&mut self, mut standing: Standing, order: Order, warmth: Warmth) -> SessionRecord {
         let Order { spec, terms } = order;
-        let chronicle = Chronicle { id: spec.id.clone(), terms: terms.clone(), events: self.events.clone() };
+        let uid = self.site.identity.map_or_else(|| nix::unistd::geteuid().as_raw(), |identity| identity.uid);
+        let entry = self.ledger.entry(&spec.id, spec.created, self.site.slot, uid);
+        let chronicle = Chronicle {
+            id: spec.id.clone(),
+            terms: terms.clone(),
+            events: self.events.clone(),
+            entry: entry.clone(),
+        };
         let external = matches!(spec.made_of.rfb, RfbSource::External(_)).then(|| {
             let state = watch::Sender::new(external::unknown());
             let receiver = state.subscribe();
@@ -263,6 +272,9 @@ impl Life {
         });
         let session = Session { inner: Arc::clone(&inner) };
         chronicle.tell(Happening::Created(warmth));
+        // Before its processes, which are entered beneath it.
+        entry.session(&session.record());
+        standing.scope.spawn("ledger", enter_ready(session.clone(), entry.clone()));
         standing.scope.spawn("session status", publish_status(sources, chronicle.clone(), status));
         if let Some(port) = standing.facts.devtools_port.clone() {
             let chronicle = chronicle.clone();
@@ -285,6 +297,7 @@ impl Life {
         };
         let reason = ending.end.reason.as_deref();
         tracing::info!(session = %spec.id, cause = ending.end.cause.as_str(), reason, "session ended");
+        entry.session(&record);
         chronicle.tell(Happening::Ended(ending.end));
         record
     }
@@ -391,6 +404,13 @@ async fn open_page(mut port: watch::Receiver<Option<u16>>, page: &str) -> Result
         client.open(page).await.map_err(|error| chain(&error))
     };
     timeout(OPEN_DEADLINE, open).await.map_err(|_| "it took too long".to_owned())?
+}
+
+/// Enters when a session is ready for the first time.
+async fn enter_ready(session: Session, entry: Entry) {
+    if session.watch().wait_for(|status| status.ready.is_some()).await.is_ok() {
+        entry.session(&session.record());
+    }
 }
 
 async fn tell_resets(mut resets: watch::Receiver<u64>, chronicle: Chronicle) {

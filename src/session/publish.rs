@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use tokio::sync::watch;
 
 use super::events::{EventLog, Happening};
+use super::ledger::Entry;
 use super::record::End;
 use super::status::{Component, ComponentStatus, SessionState, SessionStatus};
 use super::viewer::{Inner, Terms};
@@ -57,6 +58,7 @@ pub(super) struct Chronicle {
     pub(super) id: SessionId,
     pub(super) terms: watch::Receiver<Terms>,
     pub(super) events: EventLog,
+    pub(super) entry: Entry,
 }
 
 impl Chronicle {
@@ -80,6 +82,8 @@ pub(super) async fn publish_status(
             chronicle.tell(Happening::State(next.state));
         }
         for component in &next.components {
+            let known = before.components.iter().find(|known| known.name == component.name);
+            chronicle.entry.process(known, component);
             if let Some(reason) = newly_failing(&before, component) {
                 chronicle.tell(Happening::ServiceFailed { service: component.name, reason });
             }

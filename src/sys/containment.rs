@@ -101,6 +101,11 @@ impl Containment {
         Ok(base)
     }
 
+    /// Which life of the daemon this is.
+    pub fn run(&self) -> &str {
+        self.scope().run()
+    }
+
     /// The fallback, where cgroup2 could be used as well.
     pub fn by_marker(scope: RunScope) -> Self {
         Self::Marker { scope }

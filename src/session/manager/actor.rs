@@ -11,6 +11,7 @@ use super::super::config::{Config, HostConfig, Rules};
 use super::super::directory::{Directory, Occupancy};
 use super::super::events::EventLog;
 use super::super::handle::Request;
+use super::super::ledger::Ledger;
 use super::super::life::{Note, Notes};
 use super::super::record::Warmth;
 use super::super::repeats::Repeats;
@@ -42,6 +43,7 @@ pub(super) struct Actor {
     pub(super) capacity: usize,
     pub(super) directory: watch::Sender<Directory>,
     pub(super) events: EventLog,
+    pub(super) ledger: Ledger,
     pub(super) notes: Notes,
 }
 

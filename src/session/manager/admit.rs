@@ -23,9 +23,16 @@ use crate::sys::Limits;
 
 impl Actor {
     pub(super) fn create(&mut self, create: Create) {
-        let Create { request, idempotency, reply } = create;
+        let Create { request, idempotency, recalled, reply } = create;
         if let Some(idempotency) = idempotency {
-            match self.repeats.find(idempotency, Instant::now()) {
+            let known = match (self.repeats.find(idempotency, Instant::now()), recalled) {
+                (Repeat::New, Some((fingerprint, id))) if fingerprint == idempotency.fingerprint => {
+                    Repeat::Of(id)
+                }
+                (Repeat::New, Some(_)) => Repeat::Other,
+                (known, _) => known,
+            };
+            match known {
                 Repeat::New => {}
                 Repeat::Other => return refuse(reply, Denial::KeyReused),
                 Repeat::Of(id) => match self.again(&id, reply) {
@@ -33,7 +40,8 @@ impl Actor {
                     // It never came to be, so that trying again is what the caller should do.
                     Some(reply) => {
                         self.repeats.forget(idempotency);
-                        return self.create(Create { request, idempotency: Some(idempotency), reply });
+                        let idempotency = Some(idempotency);
+                        return self.create(Create { request, idempotency, recalled: None, reply });
                     }
                 },
             }
@@ -66,6 +74,7 @@ impl Actor {
             Admission::Accepted => {
                 let Applicant { spec, idempotency, reply } = applicant;
                 if let Some(idempotency) = idempotency {
+                    self.ledger.remember(idempotency, &spec.id);
                     self.repeats.remember(idempotency, spec.id.clone(), Instant::now());
                 }
                 self.order(spec, Waiting::Requests(vec![reply]));
@@ -151,6 +160,7 @@ impl Actor {
             limits,
             stop_budget: STOP_BUDGET,
             events: self.events.clone(),
+            ledger: self.ledger.clone(),
             notes: self.notes.clone(),
             ending: ending.subscribe(),
         };

@@ -17,7 +17,7 @@ use super::place::{Phase, Place, Stopping, fail, refuse};
 use crate::ids::SessionId;
 
 /// Ended sessions that can still be asked about.
-const REMEMBERED: usize = 256;
+pub(super) const REMEMBERED: usize = 256;
 /// From a session's end to the kill of what is left of it.
 pub(super) const STOP_BUDGET: Duration = Duration::from_secs(20);
 

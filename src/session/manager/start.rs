@@ -9,6 +9,7 @@ use super::super::config::{Config, HostConfig, Rules};
 use super::super::directory::{Directory, Occupancy, Sessions};
 use super::super::events::EventLog;
 use super::super::handle::ManagerHandle;
+use super::super::ledger::Ledger;
 use super::super::life;
 use super::super::places;
 use super::super::repeats::Repeats;
@@ -16,6 +17,7 @@ use super::super::slots::Slots;
 use super::super::spares::Shelf;
 use super::super::spec::Spec;
 use super::actor::Actor;
+use super::dismiss::REMEMBERED;
 use super::place::Waiting;
 use crate::sys::Host;
 use crate::tasks::Scope;
@@ -67,12 +69,16 @@ impl Manager {
     ///
     /// # Errors
     /// When what sessions of an earlier run left cannot be taken back from their uids.
-    pub fn spawn(
+    pub async fn spawn(
         self,
         scope: &mut Scope,
         system: &Host,
+        ledger: Ledger,
     ) -> Result<(ManagerHandle, Autostart), places::Error> {
+        // What an earlier run left is ended before its uids are given to anybody.
+        let history = ledger.recover(REMEMBERED).await;
         places::clear_leftovers(&self.host)?;
+        self.directory.send_modify(|directory| directory.ended = history.into_iter().map(Arc::new).collect());
         let (requests, inbox) = mpsc::channel(QUEUE);
         let (notes, news) = mpsc::channel(NOTES);
         let (autostarted, autostart) = oneshot::channel();
@@ -94,6 +100,7 @@ impl Manager {
             capacity,
             directory,
             events,
+            ledger: ledger.clone(),
             notes,
         };
         if actor.template.autostart {
@@ -104,7 +111,7 @@ impl Manager {
             let _unheard = autostarted.send(Ok(()));
         }
         scope.spawn("session manager", actor.run(inbox, news));
-        Ok((ManagerHandle { requests, queue_deadline }, autostart))
+        Ok((ManagerHandle { requests, ledger, queue_deadline }, autostart))
     }
 }
 

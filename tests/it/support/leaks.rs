@@ -49,3 +49,19 @@ pub(crate) fn cgroups(state_dir: &Path) -> Vec<PathBuf> {
 pub(crate) fn open_files(pid: u32) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }
+
+/// Names in the X socket directory that lead into `dir`, or nowhere.
+pub(crate) fn dangling_x_sockets(dir: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir("/tmp/.X11-unix") else { return Vec::new() };
+    let ours = |path: &Path| std::fs::read_link(path).is_ok_and(|target| target.starts_with(dir));
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths.filter(|path| ours(path)).map(|path| path.display().to_string()).collect()
+}
+
+/// Segments of System V shared memory whose owner is one of these uids (proc(5), `/proc/sysvipc/shm`).
+pub(crate) fn shared_memory_of(uids: std::ops::Range<u32>) -> usize {
+    const UID_COLUMN: usize = 7;
+    let table = std::fs::read_to_string("/proc/sysvipc/shm").unwrap();
+    let uid = |line: &str| line.split_ascii_whitespace().nth(UID_COLUMN)?.parse::<u32>().ok();
+    table.lines().skip(1).filter(|line| uid(line).is_some_and(|uid| uids.contains(&uid))).count()
+}

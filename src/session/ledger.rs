@@ -1,0 +1,349 @@
+//! What is written down of sessions, so that the next life of the daemon knows what this one left. Level-triggered: each
+//! entry is the latest state of a thing, and the store has it on disk as soon as the disk takes it.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::record::{Cause, End, SessionRecord, Warmth};
+use super::request::{Idempotency, Kind};
+use super::status::{Component, SessionState};
+use super::viewer::Viewers;
+use crate::errors::chain;
+use crate::ids::{ProfileName, SessionId};
+use crate::store::{IdempotencyRow, ProcessRow, SessionKey, SessionRow, Store};
+use crate::sys::leftover::{self, Outcome, Recorded};
+use crate::sys::procfs::Stat;
+use crate::tasks::blocking;
+
+/// For a process that an earlier run left to end: TERM at once, KILL after half of it.
+const LEFTOVER_BUDGET: Duration = Duration::from_secs(4);
+/// For all of them.
+const LEFTOVERS_DEADLINE: Duration = Duration::from_secs(20);
+
+/// The store, and what marks this life of the daemon in it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    store: Store,
+    boot_id: String,
+    run: String,
+}
+
+/// A session, as its entries name it.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub(super) ledger: Ledger,
+    pub(super) slot: u32,
+    pub(super) uid: u32,
+    created: SystemTime,
+    id: SessionId,
+}
+
+impl Ledger {
+    /// Writes to `store` as the run called `run` of the daemon, in the boot called `boot_id`.
+    pub fn new(store: Store, boot_id: String, run: String) -> Self {
+        Self { store, boot_id, run }
+    }
+
+    pub(super) fn entry(&self, id: &SessionId, created: SystemTime, slot: u32, uid: u32) -> Entry {
+        Entry { ledger: self.clone(), slot, uid, created, id: id.clone() }
+    }
+
+    /// The session that a request made in an earlier run of the daemon, and the digest of what was asked for.
+    pub(super) async fn recall(&self, key: &[u8; 32]) -> Option<([u8; 32], SessionId)> {
+        match self.store.idempotency(&hex(key)).await {
+            Ok(row) => row.and_then(|row| Some((unhex(&row.fingerprint)?, row.session))),
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "cannot look up an idempotency key: it counts as new");
+                None
+            }
+        }
+    }
+
+    pub(super) fn remember(&self, idempotency: Idempotency, session: &SessionId) {
+        self.store.put_idempotency(IdempotencyRow {
+            key: hex(&idempotency.key),
+            fingerprint: hex(&idempotency.fingerprint),
+            session: session.clone(),
+            created_ms: unix_ms(SystemTime::now()),
+        });
+    }
+
+    /// Puts in order what an earlier run left: its processes are ended, unless the pid is somebody else's by now, and its
+    /// sessions are told to have ended. Gives the sessions that ended lately, newest first, at most `limit`.
+    pub(super) async fn recover(&self, limit: usize) -> Vec<SessionRecord> {
+        self.end_leftovers().await;
+        match self.store.live_sessions().await {
+            Ok(rows) => rows.into_iter().for_each(|row| self.close(row)),
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "cannot tell which sessions an earlier run left")
+            }
+        }
+        match self.store.recent(limit).await {
+            Ok(rows) => rows.into_iter().filter_map(record).collect(),
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "no history of sessions");
+                Vec::new()
+            }
+        }
+    }
+
+    async fn end_leftovers(&self) {
+        let rows = match self.store.processes().await {
+            Ok(rows) => rows,
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "cannot tell which processes an earlier run recorded");
+                return;
+            }
+        };
+        let own_boot = self.boot_id.clone();
+        let ended = blocking(LEFTOVERS_DEADLINE, move || {
+            rows.into_iter().for_each(|row| end_leftover(row, &own_boot));
+        });
+        if let Err(error) = ended.await {
+            tracing::error!(%error, "processes of an earlier run may be left");
+        }
+    }
+
+    fn close(&self, row: SessionRow) {
+        tracing::warn!(session = %row.key.id, "a session ended with the daemon that had it");
+        self.store.put_session(SessionRow {
+            state: SessionState::Stopped.as_str().to_owned(),
+            ended_ms: Some(unix_ms(SystemTime::now())),
+            outcome: Some(Cause::HostDied.as_str().to_owned()),
+            boot_id: self.boot_id.clone(),
+            run: self.run.clone(),
+            ..row
+        });
+    }
+}
+
+impl Entry {
+    fn key(&self) -> SessionKey {
+        SessionKey { id: self.id.clone(), created_ms: unix_ms(self.created) }
+    }
+
+    /// The session as it is now.
+    pub(super) fn session(&self, record: &SessionRecord) {
+        let labels = serde_json::to_string(&record.labels).unwrap_or_default();
+        let request = serde_json::json!({
+            "idle_timeout_seconds": record.idle_timeout_seconds,
+            "warmth": record.warmth.as_str(),
+        });
+        self.ledger.store.put_session(SessionRow {
+            key: self.key(),
+            user: record.user.clone(),
+            kind: record.kind.as_str().to_owned(),
+            profile: record.profile.as_ref().map(|profile| profile.as_str().to_owned()),
+            slot: self.slot,
+            uid: self.uid,
+            state: record.state.as_str().to_owned(),
+            ready_ms: record.ready.map(unix_ms),
+            ended_ms: record.ended.map(unix_ms),
+            expires_ms: record.expires.map(unix_ms),
+            outcome: record.end.as_ref().map(|end| end.cause.as_str().to_owned()),
+            detail: record.end.as_ref().and_then(|end| end.reason.clone()),
+            labels,
+            request: request.to_string(),
+            boot_id: self.ledger.boot_id.clone(),
+            run: self.ledger.run.clone(),
+        });
+    }
+
+    /// The main process of a part, where it has another than before.
+    pub(super) fn process(&self, before: Option<&Component>, now: &Component) {
+        if before.is_some_and(|before| before.pid == now.pid) {
+            return;
+        }
+        match now.pid.and_then(|pid| Stat::of(pid).ok()) {
+            Some(stat) => self.ledger.store.put_process(ProcessRow {
+                session: self.key(),
+                service: now.name.to_owned(),
+                pid: stat.pid,
+                start_time: stat.start_time,
+                cgroup: None,
+                boot_id: self.ledger.boot_id.clone(),
+            }),
+            None => self.ledger.store.forget_process(&self.key(), now.name),
+        }
+    }
+}
+
+fn end_leftover(row: ProcessRow, own_boot: &str) {
+    let ProcessRow { session, service, pid, start_time, cgroup, boot_id } = row;
+    let recorded = Recorded { pid, start_time, boot_id, cgroup };
+    match leftover::end(&recorded, own_boot, LEFTOVER_BUDGET) {
+        Ok(Outcome::Gone | Outcome::NotTheSame) => {}
+        Ok(Outcome::Ended) => {
+            tracing::warn!(session = %session.id, service, pid, "ended a process that an earlier run left");
+        }
+        Ok(Outcome::Survives) => {
+            tracing::error!(session = %session.id, service, pid, "a process that an earlier run left cannot be ended");
+        }
+        Err(error) => {
+            tracing::error!(session = %session.id, service, pid, error = %chain(&error), "cannot end what an earlier run left");
+        }
+    }
+}
+
+/// A session of the past, as far as it was written down. What was written by another version may not be understood.
+fn record(row: SessionRow) -> Option<SessionRecord> {
+    let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == row.kind)?;
+    let request: serde_json::Value = serde_json::from_str(&row.request).unwrap_or_default();
+    let warmth = [Warmth::Cold, Warmth::Display, Warmth::Browser];
+    let warmth = warmth.into_iter().find(|warmth| request["warmth"] == warmth.as_str());
+    let cause = Cause::ALL.into_iter().find(|cause| Some(cause.as_str()) == row.outcome.as_deref());
+    let labels: BTreeMap<String, String> = serde_json::from_str(&row.labels).unwrap_or_default();
+    Some(SessionRecord {
+        id: row.key.id,
+        user: row.user,
+        kind,
+        profile: row.profile.and_then(|profile| ProfileName::try_from(profile).ok()),
+        state: SessionState::Stopped,
+        created: time(row.key.created_ms),
+        ready: row.ready_ms.map(time),
+        expires: row.expires_ms.map(time),
+        idle_timeout_seconds: request["idle_timeout_seconds"].as_u64(),
+        ended: row.ended_ms.map(time),
+        end: cause.map(|cause| End { cause, reason: row.detail }),
+        warmth: warmth.unwrap_or(Warmth::Cold),
+        labels,
+        components: Vec::new(),
+        viewers: Viewers { spectators: 0, controllers: 0 },
+        automations: 0,
+        tab_crashes: 0,
+        display: None,
+        devtools_port: None,
+    })
+}
+
+fn unix_ms(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn time(unix_ms: i64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(u64::try_from(unix_ms).unwrap_or_default())
+}
+
+fn hex(bytes: &[u8; 32]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    if text.len() != 64 {
+        return None;
+    }
+    for (index, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(2 * index..2 * index + 2)?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::Registry;
+
+    use super::*;
+    use crate::store::Metrics;
+
+    fn ledger(dir: &std::path::Path, boot: &str, run: &str) -> Ledger {
+        let metrics = Metrics::register(&Registry::new()).unwrap();
+        let opened = Store::open(&dir.join("state.db"), metrics).unwrap();
+        Ledger::new(opened.store, boot.to_owned(), run.to_owned())
+    }
+
+    /// A moment so many seconds from a minute ago, in whole milliseconds. What is older than a month is not kept.
+    fn at(seconds: i64) -> SystemTime {
+        time((unix_ms(SystemTime::now()) / 60_000 - 1) * 60_000 + seconds * 1000)
+    }
+
+    fn session(id: &str) -> SessionRecord {
+        SessionRecord {
+            id: id.parse().unwrap(),
+            user: Some("u1".parse().unwrap()),
+            kind: Kind::Chromium,
+            profile: Some("p".parse().unwrap()),
+            state: SessionState::Ready,
+            created: at(1),
+            ready: Some(at(2)),
+            expires: None,
+            idle_timeout_seconds: Some(60),
+            ended: None,
+            end: None,
+            warmth: Warmth::Browser,
+            labels: BTreeMap::from([("task_id".into(), "t".into())]),
+            components: vec![],
+            viewers: Viewers { spectators: 0, controllers: 0 },
+            automations: 0,
+            tab_crashes: 0,
+            display: None,
+            devtools_port: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_session_that_ended_is_remembered_as_it_was_by_the_next_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = ledger(dir.path(), "boot", "one");
+        let end = End { cause: Cause::Idle, reason: Some("because".into()) };
+        let ended = SessionRecord {
+            state: SessionState::Stopped,
+            ended: Some(at(3)),
+            end: Some(end),
+            ..session("s1")
+        };
+        first.entry(&ended.id, ended.created, 3, 20_003).session(&ended);
+        drop(first);
+        assert_eq!(ledger(dir.path(), "boot", "two").recover(10).await, [ended]);
+    }
+
+    #[tokio::test]
+    async fn f43_a_session_that_its_daemon_left_has_ended_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = ledger(dir.path(), "boot", "one");
+        let live = session("s1");
+        first.entry(&live.id, live.created, 0, 20_000).session(&live);
+        drop(first);
+        let recovered = ledger(dir.path(), "boot", "two").recover(10).await;
+        let [record] = recovered.as_slice() else { panic!("{recovered:?}") };
+        assert_eq!((record.state, &record.id), (SessionState::Stopped, &live.id));
+        assert_eq!(record.end.as_ref().map(|end| end.cause), Some(Cause::HostDied));
+        assert!(record.ended.is_some());
+    }
+
+    #[tokio::test]
+    async fn f45_a_pid_that_is_somebody_elses_by_now_is_not_signalled() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = ledger(dir.path(), "boot", "one");
+        let live = session("s1");
+        let entry = first.entry(&live.id, live.created, 0, 20_000);
+        entry.session(&live);
+        // This test's own parent, said to have started at another time: a signal would be noticed.
+        let parent = nix::unistd::getppid().as_raw().cast_unsigned();
+        first.store.put_process(ProcessRow {
+            session: entry.key(),
+            service: "browser".into(),
+            pid: parent,
+            start_time: Stat::of(parent).unwrap().start_time + 1,
+            cgroup: None,
+            boot_id: "boot".into(),
+        });
+        drop((entry, first));
+        assert_eq!(ledger(dir.path(), "boot", "two").recover(10).await.len(), 1);
+        assert!(Stat::of(parent).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_request_is_recognised_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = ledger(dir.path(), "boot", "one");
+        let idempotency = Idempotency { key: [7; 32], fingerprint: [9; 32] };
+        let id: SessionId = "s1".parse().unwrap();
+        first.remember(idempotency, &id);
+        drop(first);
+        let second = ledger(dir.path(), "boot", "two");
+        assert_eq!(second.recall(&[7; 32]).await, Some(([9; 32], id)));
+        assert_eq!(second.recall(&[8; 32]).await, None);
+    }
+}
