@@ -9,13 +9,14 @@
 //! L3  session                                  display + browser + rfb as one thing
 //! L2  supervise  display  vnc  browser         actors over the OS
 //! L1  sys  tasks  telemetry  metrics  http  clock  keyring  store   thin, effectful, no policy
-//! L0  rfb  auth  backoff  errors  ids  secret  pure: no tokio, no I/O, no clock
+//! L0  rfb  auth  cdp  backoff  errors  ids  secret  pure: no tokio, no I/O, no clock
 //! ```
 //!
 //! `unsafe` is denied everywhere; `sys` alone may opt out, block by block.
 
 pub mod auth;
 pub mod backoff;
+pub mod cdp;
 pub mod errors;
 pub mod ids;
 pub mod rfb;

@@ -207,6 +207,7 @@ struct Links {
     session: SessionId,
     tokens: [(Role, String); 4],
     cdp: Option<String>,
+    devtools: Option<String>,
     display: Option<String>,
     authority: Option<PathBuf>,
     secret_file: PathBuf,
@@ -256,11 +257,8 @@ fn links(
             mint(Role::Automation)?,
             mint(Role::Operator)?,
         ],
-        cdp: facts
-            .devtools_port
-            .as_ref()
-            .and_then(|port| *port.borrow())
-            .map(|port| format!("http://127.0.0.1:{port}")),
+        cdp: session.has_browser().then(|| format!("http{secure}://{gateway}/sessions/{}/cdp", session.id())),
+        devtools: session.devtools_port().map(|port| format!("http://127.0.0.1:{port}")),
         display: display.map(|address| format!(":{}", address.number)),
         authority: facts.display.as_ref().map(|display| display.authority.to_path_buf()),
         secret_file: place.secret(),
@@ -283,6 +281,7 @@ impl Links {
             "viewer_url": self.viewer_url(controller),
             "vnc_url": format!("{}/sessions/{}/vnc", self.websocket, self.session),
             "cdp_url": self.cdp,
+            "devtools_url": self.devtools,
             "token": controller,
             "spectator_token": spectator,
             "automation_token": automation,

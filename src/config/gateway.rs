@@ -7,12 +7,14 @@ use super::document::{Document, Section, Show};
 use super::host::listener;
 use super::values::{absolute_path, origin};
 use crate::gateway::Config;
-use crate::gateway::config::{Limits, TlsFiles};
+use crate::gateway::config::{BadNetwork, Limits, Network, TlsFiles};
 
 /// Where noVNC and its users look, since websockify.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 6080);
 /// Most origins; each WebSocket's is compared with all.
 const MAX_ORIGINS: usize = 64;
+/// Most ranges of proxies; the published ranges of large ones are below.
+const MAX_PROXIES: usize = 64;
 
 /// A thousand viewers are far more than a host can draw for, and far fewer than its file descriptors.
 const DEFAULT_MAX_CONNECTIONS: usize = 1024;
@@ -21,6 +23,8 @@ const DEFAULT_MAX_PER_ADDRESS: usize = 64;
 /// Lets nobody fill the host with connections that never present a token.
 const DEFAULT_MAX_UNAUTHENTICATED: usize = 256;
 const DEFAULT_MAX_VIEWERS: usize = 20;
+/// A client opens one, and perhaps one for each page.
+const DEFAULT_MAX_CDP_CONNECTIONS: usize = 16;
 /// A token of 4 KiB and a browser's own headers.
 const DEFAULT_MAX_HEADER_BYTES: usize = 8192;
 /// Several round trips on a bad mobile link.
@@ -31,15 +35,16 @@ const DEFAULT_PONG_DEADLINE: Duration = Duration::from_secs(10);
 /// 64 KiB in 10 s is slower than a picture can be of use, and x11vnc serves nobody else meanwhile.
 const DEFAULT_SEND_DEADLINE: Duration = Duration::from_secs(10);
 
-pub(super) fn gateway(document: &mut Document) -> Config {
+pub(super) fn gateway(document: &mut Document, cdp: crate::cdp::Settings) -> Config {
     let mut section = document.section("gateway");
     let listen = section.parsed("listen", listener).unwrap_or(DEFAULT_LISTEN);
     let tls = tls(&mut section);
     let allowed_origins = origins(&mut section);
+    let trusted_proxies = proxies(&mut section);
     let static_dir = section.parsed("static_dir", absolute_path);
     let limits = limits(section.section("limits").0);
     section.finish();
-    Config { listen, tls, allowed_origins, static_dir, limits }
+    Config { listen, tls, allowed_origins, trusted_proxies, static_dir, limits, cdp }
 }
 
 fn tls(section: &mut Section<'_>) -> Option<TlsFiles> {
@@ -75,6 +80,27 @@ fn origins(section: &mut Section<'_>) -> Vec<String> {
     given.unwrap_or_default()
 }
 
+fn proxies(section: &mut Section<'_>) -> Vec<Network> {
+    let mut refused = Vec::new();
+    let given = section.checked("trusted_proxies", Show::Value, |texts: Vec<String>| {
+        if texts.len() > MAX_PROXIES {
+            return Err(format!("must be {MAX_PROXIES} at most"));
+        }
+        let mut good = Vec::new();
+        for (index, text) in texts.iter().enumerate() {
+            match text.parse() {
+                Ok(network) => good.push(network),
+                Err(BadNetwork) => refused.push((index, text.clone())),
+            }
+        }
+        Ok(good)
+    });
+    for (index, text) in refused {
+        section.refuse_item("trusted_proxies", index, Some(&text), BadNetwork.to_string());
+    }
+    given.unwrap_or_default()
+}
+
 fn limits(mut section: Section<'_>) -> Limits {
     const SHORTEST: Duration = Duration::from_millis(100);
     const MINUTE: Duration = Duration::from_secs(60);
@@ -88,6 +114,11 @@ fn limits(mut section: Section<'_>) -> Limits {
         ),
         max_unauthenticated: section.number("max_unauthenticated", DEFAULT_MAX_UNAUTHENTICATED, 1..=65_535),
         max_viewers_per_session: section.number("max_viewers_per_session", DEFAULT_MAX_VIEWERS, 1..=1_000),
+        max_cdp_connections_per_session: section.number(
+            "max_cdp_connections_per_session",
+            DEFAULT_MAX_CDP_CONNECTIONS,
+            1..=1_000,
+        ),
         max_header_bytes: section.number("max_header_bytes", DEFAULT_MAX_HEADER_BYTES, 8_192..=65_536),
         handshake_deadline: section.duration(
             "handshake_deadline",

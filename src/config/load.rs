@@ -11,7 +11,7 @@ use super::document::Document;
 use super::mistake::{ConfigErrors, Mistake};
 use super::secrets::{Files, Wanted};
 use super::settings::Config;
-use super::{auth, browser, gateway, host, sessions};
+use super::{auth, browser, cdp, gateway, host, sessions};
 
 /// Variables that begin so are ours: `VALETD_GATEWAY__LISTEN` sets `gateway.listen`.
 pub const ENVIRONMENT_PREFIX: &str = "VALETD_";
@@ -102,7 +102,8 @@ fn check_all(
     let rules = sessions::sessions(&mut document);
     let display = host::display(&mut document);
     let browser = browser::browser(&mut document);
-    let gateway = gateway::gateway(&mut document);
+    let cdp = cdp::cdp(&mut document);
+    let gateway = gateway::gateway(&mut document, cdp);
     let (auth, signing_key) = auth::auth(&mut document, read);
     let api = host::api(&mut document, gateway.listen);
     let log = host::log(&mut document);

@@ -8,6 +8,7 @@
 
 mod auth;
 mod browser;
+mod cdp;
 mod changes;
 mod document;
 mod gateway;

@@ -19,6 +19,9 @@ pub fn resolved(config: &Config) -> String {
     host(&mut page, config);
     session(&mut page, config);
     gateway(&mut page, config);
+    page.section("cdp");
+    page.list("deny", &config.gateway.cdp.deny);
+    page.list("deny_url_schemes", &config.gateway.cdp.deny_url_schemes);
     auth(&mut page, config);
     page.section("api");
     page.text("listen", config.api.listen);
@@ -114,6 +117,8 @@ fn gateway(page: &mut Page, config: &Config) {
     page.optional("tls_certificate", gateway.tls.as_ref().map(|tls| tls.certificate.display()));
     page.optional("tls_private_key", gateway.tls.as_ref().map(|tls| tls.private_key.display()));
     page.list("allowed_origins", &gateway.allowed_origins);
+    let proxies: Vec<String> = gateway.trusted_proxies.iter().map(ToString::to_string).collect();
+    page.list("trusted_proxies", &proxies);
     page.optional("static_dir", gateway.static_dir.as_ref().map(|dir| dir.display()));
     let limits = &gateway.limits;
     page.section("gateway.limits");
@@ -121,6 +126,7 @@ fn gateway(page: &mut Page, config: &Config) {
     page.bare("max_connections_per_address", limits.max_connections_per_address);
     page.bare("max_unauthenticated", limits.max_unauthenticated);
     page.bare("max_viewers_per_session", limits.max_viewers_per_session);
+    page.bare("max_cdp_connections_per_session", limits.max_cdp_connections_per_session);
     page.bare("max_header_bytes", limits.max_header_bytes);
     page.duration("handshake_deadline", limits.handshake_deadline);
     page.duration("ping_interval", limits.ping_interval);

@@ -108,6 +108,9 @@ fn defaults_are_those_that_operators_are_told() {
     assert_eq!(config.gateway.tls, None);
     assert_eq!(config.gateway.limits.max_viewers_per_session, 20);
     assert_eq!(config.gateway.limits.idle_timeout, None);
+    assert_eq!(config.gateway.limits.max_cdp_connections_per_session, 16);
+    assert_eq!(config.gateway.trusted_proxies, []);
+    assert_eq!(config.gateway.cdp, crate::cdp::Settings::default());
     assert_eq!(config.auth.leeway, Duration::from_secs(5));
     assert_eq!(config.auth.default_role, Role::Controller);
     assert!(!config.auth.single_use && !config.auth.allow_query_token);
@@ -127,6 +130,20 @@ fn keys_keep_their_order_their_kid_and_their_algorithm() {
     assert!(matches!(set, KeyConfig::JwkSet { json } if json.contains("ed-1")));
     assert_eq!(config.auth.jwks_url.unwrap().refresh, Duration::from_secs(3600));
     assert_eq!(config.signing_key.unwrap().bytes, 32);
+}
+
+#[test]
+fn what_automations_may_not_do_can_be_replaced() {
+    let config = fixture("cdp.toml");
+    assert_eq!(config.gateway.cdp.deny, ["Browser.close", "Network.*"]);
+    assert!(config.gateway.cdp.deny_url_schemes.is_empty());
+    let proxies: Vec<String> = config.gateway.trusted_proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(proxies, ["10.0.0.0/8", "fd00::1/128"]);
+    let text = resolved(&config);
+    assert!(text.contains("deny = [\"Browser.close\", \"Network.*\"]\ndeny_url_schemes = []\n"), "{text}");
+    let changes = differences(&checked(KEY).unwrap(), &config);
+    let parts: Vec<_> = changes.iter().map(|change| (change.part, change.live)).collect();
+    assert_eq!(parts, [("gateway.trusted_proxies", false), ("gateway.limits", false), ("cdp", false)]);
 }
 
 /// The example with every setting that is off turned on.

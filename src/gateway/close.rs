@@ -1,8 +1,8 @@
-//! Why a viewer's connection ended, and its close code: one table.
+//! Why a viewer's or an automation's connection ended, and its close code: one table.
 
 use crate::session::ViewerEnd;
 
-/// The end of a viewer.
+/// The end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Close {
     /// It went.
@@ -27,6 +27,14 @@ pub(super) enum Close {
     DisplayLost,
     /// The session is over.
     SessionEnded,
+    /// The browser ended the connection; what that means is to be found out.
+    BrowserLeft,
+    /// The browser is being started again, at the same address.
+    BrowserRestarting,
+    /// The browser takes nothing, or does not speak the protocol.
+    BrowserStuck,
+    /// The page that it was connected to is gone.
+    TargetClosed,
 }
 
 impl From<ViewerEnd> for Close {
@@ -43,7 +51,7 @@ impl From<ViewerEnd> for Close {
 }
 
 impl Close {
-    /// Close code, reason for the viewer, metric label.
+    /// Close code, reason for the client, metric label.
     fn outside(self) -> (u16, &'static str, &'static str) {
         match self {
             Self::Left => (1000, "goodbye", "left"),
@@ -57,6 +65,9 @@ impl Close {
             Self::DisplayRestarting => (1012, "display restarting", "display_restarting"),
             Self::DisplayLost => (1011, "display lost", "display_lost"),
             Self::SessionEnded => (4410, "session ended", "session_ended"),
+            Self::BrowserLeft | Self::BrowserRestarting => (1012, "browser restarting", "browser_restarting"),
+            Self::BrowserStuck => (1011, "browser does not answer", "browser_stuck"),
+            Self::TargetClosed => (1000, "target closed", "target_closed"),
         }
     }
 
@@ -65,7 +76,7 @@ impl Close {
         self.outside().0
     }
 
-    /// A few words for the viewer.
+    /// A few words for the client.
     pub(super) fn reason(self) -> &'static str {
         self.outside().1
     }

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use super::forwarded::{BadNetwork, Network};
+
 /// Settings of the public listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -13,10 +15,14 @@ pub struct Config {
     pub tls: Option<TlsFiles>,
     /// Origins that may open a WebSocket, exactly as browsers send them (`https://app.example.org`). Empty: our own only.
     pub allowed_origins: Vec<String>,
+    /// Proxies in front of us, whose `Forwarded` and `X-Forwarded-*` say how the gateway is called from outside.
+    pub trusted_proxies: Vec<Network>,
     /// A noVNC tree to serve under `/novnc/` in place of the embedded one.
     pub static_dir: Option<PathBuf>,
     /// Bounds and deadlines.
     pub limits: Limits,
+    /// What automations may not do.
+    pub cdp: crate::cdp::Settings,
 }
 
 /// A certificate chain and its key, both PEM. Read again when they change.
@@ -39,6 +45,8 @@ pub struct Limits {
     pub max_unauthenticated: usize,
     /// Viewers of one session.
     pub max_viewers_per_session: usize,
+    /// CDP connections of one session.
+    pub max_cdp_connections_per_session: usize,
     /// Size of a request's head, in bytes.
     pub max_header_bytes: usize,
     /// From accept to the end of the request's head, TLS handshake included; and for each further request.
@@ -47,7 +55,7 @@ pub struct Limits {
     pub ping_interval: Duration,
     /// For the pong.
     pub pong_deadline: Duration,
-    /// For the viewer to take one chunk of the picture (at most 64 KiB); then it is too slow.
+    /// For a viewer to take one chunk of the picture (at most 64 KiB), or an automation anything; then it is too slow.
     pub send_deadline: Duration,
     /// A viewer that sends no input for so long is closed with 4408; `None`: never.
     pub idle_timeout: Option<Duration>,

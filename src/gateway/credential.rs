@@ -8,6 +8,9 @@ use crate::secret::Secret;
 /// The subprotocol that noVNC and we speak.
 pub(super) const BINARY: &str = "binary";
 
+/// The subprotocol of CDP, for clients that must offer one beside their token; CDP itself has none.
+pub(super) const CDP: &str = "cdp";
+
 const TOKEN_PREFIX: &str = "jwt.";
 
 /// A credential that was found, not yet judged.
@@ -51,9 +54,9 @@ pub(super) fn find(
     }
 }
 
-/// Whether the client offers the subprotocol that we answer with.
-pub(super) fn offers_binary(headers: &HeaderMap) -> bool {
-    protocols(headers).any(|name| name == BINARY)
+/// Whether the client offers a subprotocol that we may answer with.
+pub(super) fn offers(headers: &HeaderMap, protocol: &str) -> bool {
+    protocols(headers).any(|name| name == protocol)
 }
 
 fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {

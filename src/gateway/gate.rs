@@ -9,6 +9,7 @@ use hyper::http::request::Parts;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::config::Limits;
 use super::credential::{self, Credential};
 use super::origin::{self, Origin};
 use super::refused::Refused;
@@ -36,10 +37,12 @@ pub(super) struct Gate {
     /// Replaced by a reload.
     pub(super) allowed_origins: watch::Sender<Vec<String>>,
     max_viewers_per_session: usize,
+    max_cdp_connections_per_session: usize,
     /// Mutexes of this type are held for one map operation and never across an await.
     tickets: Mutex<Tickets>,
     replay: Mutex<Replay>,
     pub(super) seats: Arc<Seats>,
+    cdp_seats: Arc<Seats>,
 }
 
 /// A good token for a session that is here.
@@ -64,21 +67,38 @@ pub(super) struct VncGrant {
     pub(super) accept: HeaderValue,
 }
 
+/// An automation's right to one session's browser.
+pub(super) struct CdpGrant {
+    grant: Grant,
+    pub(super) session: Session,
+    /// Whether a policy stands between it and the browser.
+    pub(super) filtered: bool,
+}
+
+/// The same over a WebSocket, with a place in the session.
+pub(super) struct CdpSeat {
+    pub(super) seat: Seat,
+    /// `Sec-WebSocket-Accept`.
+    pub(super) accept: HeaderValue,
+}
+
 impl Gate {
     pub(super) fn new(
         keys: Arc<Keys>,
         sessions: Sessions,
         allowed_origins: Vec<String>,
-        max_viewers_per_session: usize,
+        limits: &Limits,
     ) -> Self {
         Self {
             keys,
             sessions,
             allowed_origins: watch::Sender::new(allowed_origins),
-            max_viewers_per_session,
+            max_viewers_per_session: limits.max_viewers_per_session,
+            max_cdp_connections_per_session: limits.max_cdp_connections_per_session,
             tickets: Mutex::new(Tickets::new(MAX_TICKETS)),
             replay: Mutex::new(Replay::new(MAX_REMEMBERED_TOKENS)),
             seats: Arc::default(),
+            cdp_seats: Arc::default(),
         }
     }
 
@@ -107,11 +127,7 @@ impl Gate {
             Role::Controller => Access::Full,
             Role::Automation | Role::Operator => return Err(Refusal::WrongRole.into()),
         };
-        let accept = match upgrade::decide(&head.method, head.version, &head.headers) {
-            Decision::Open { accept } => HeaderValue::from_str(&accept).map_err(|_| Refused::BadUpgrade)?,
-            Decision::NotAnUpgrade | Decision::WrongVersion => return Err(Refused::UpgradeRequired),
-            Decision::Bad(_) => return Err(Refused::BadUpgrade),
-        };
+        let accept = websocket(head)?;
         let seat = Seats::take(&self.seats, session.id(), grant.role, self.max_viewers_per_session)
             .ok_or(Refused::TooManyViewers)?;
         let ticket = session.viewer(access).await.map_err(|why| {
@@ -121,6 +137,39 @@ impl Gate {
         self.use_up(&grant)?;
         grant.token_id = None;
         Ok(VncGrant { grant, access, ticket, seat, accept })
+    }
+
+    /// Takes a credential whose role may drive the browser. A ticket is for a WebSocket only, since it is good once and a
+    /// client asks several questions before it opens one.
+    pub(super) async fn automation(
+        &self,
+        head: &Parts,
+        peer: &Peer,
+        session: Option<&SessionId>,
+        tickets: bool,
+    ) -> Result<CdpGrant, Refused> {
+        let (grant, session) = self.enter(head, peer, session, tickets).await?;
+        let filtered = match grant.role {
+            Role::Automation => true,
+            Role::Operator => false,
+            Role::Spectator | Role::Controller => return Err(Refusal::WrongRole.into()),
+        };
+        Ok(CdpGrant { grant, session, filtered })
+    }
+
+    /// What a WebSocket of an automation needs besides its right.
+    pub(super) fn cdp_seat(&self, proof: &CdpGrant, head: &Parts) -> Result<CdpSeat, Refused> {
+        let accept = websocket(head)?;
+        let (session, role, max) =
+            (proof.session.id(), proof.grant.role, self.max_cdp_connections_per_session);
+        let seat = Seats::take(&self.cdp_seats, session, role, max).ok_or(Refused::TooManyAutomations)?;
+        Ok(CdpSeat { seat, accept })
+    }
+
+    /// Uses the right up where its token is for one use: last of all before the answer.
+    pub(super) fn spend(&self, proof: CdpGrant) -> Result<(Grant, Session), Refused> {
+        self.use_up(&proof.grant)?;
+        Ok((Grant { token_id: None, ..proof.grant }, proof.session))
     }
 
     /// Makes a one-time ticket.
@@ -178,6 +227,15 @@ impl Gate {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// The answer's `Sec-WebSocket-Accept` to a request that opens a WebSocket.
+fn websocket(head: &Parts) -> Result<HeaderValue, Refused> {
+    match upgrade::decide(&head.method, head.version, &head.headers) {
+        Decision::Open { accept } => HeaderValue::from_str(&accept).map_err(|_| Refused::BadUpgrade),
+        Decision::NotAnUpgrade | Decision::WrongVersion => Err(Refused::UpgradeRequired),
+        Decision::Bad(_) => Err(Refused::BadUpgrade),
     }
 }
 

@@ -35,6 +35,16 @@ pub(super) enum Refused {
     TooManyViewers,
     /// The session cannot be shown yet.
     NotReady(Duration),
+    /// The session has its automations.
+    TooManyAutomations,
+    /// The session's browser is not up.
+    BrowserNotReady(Duration),
+    /// The browser has no such target, or none that the role may act on.
+    NoTarget,
+    /// A URL that the role may not open.
+    BadUrl,
+    /// A request that does not say to whom it came.
+    NoHost,
     /// We are going.
     Draining,
 }
@@ -89,6 +99,25 @@ impl Refused {
                 "The session cannot be shown yet.",
                 "not_ready",
             ),
+            Self::TooManyAutomations => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "too-many-automations",
+                "The session has as many CDP connections as it may.",
+                "automations",
+            ),
+            Self::BrowserNotReady(_) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "not-ready",
+                "The session's browser is not up yet.",
+                "browser_not_ready",
+            ),
+            Self::NoTarget => {
+                (StatusCode::NOT_FOUND, "unknown-target", "The browser has no such target.", "no_target")
+            }
+            Self::BadUrl => (StatusCode::FORBIDDEN, "url-not-allowed", "This URL may not be opened.", "url"),
+            Self::NoHost => {
+                (StatusCode::BAD_REQUEST, "bad-host", "The request has no usable Host.", "no_host")
+            }
             Self::Draining => {
                 (StatusCode::SERVICE_UNAVAILABLE, "draining", "The host is going away.", "draining")
             }
@@ -105,8 +134,10 @@ impl Refused {
         let (status, name, title, _) = self.outside();
         let problem = Problem::new(status, name, title);
         let problem = match self {
-            Self::TooManyViewers | Self::Credential(Refusal::Exhausted) => problem.retry_after(FULL_RETRY),
-            Self::NotReady(after) => problem.retry_after(after),
+            Self::TooManyViewers | Self::TooManyAutomations | Self::Credential(Refusal::Exhausted) => {
+                problem.retry_after(FULL_RETRY)
+            }
+            Self::NotReady(after) | Self::BrowserNotReady(after) => problem.retry_after(after),
             Self::Draining => problem.retry_after(DRAIN_RETRY),
             _ => problem,
         };

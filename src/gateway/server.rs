@@ -19,17 +19,19 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::gate::{Gate, TokenGrant, ViewerCounts, VncGrant};
+use super::config::Network;
+use super::gate::{CdpSeat, Gate, TokenGrant, ViewerCounts, VncGrant};
 use super::metrics::Metrics;
 use super::refused::Refused;
-use super::routes::{self, Proof};
+use super::routes::{self, Match, Proof};
 use super::viewer::{self, Settings};
-use super::{Config, assets, credential};
+use super::{Config, assets, cdp, credential, forwarded};
 use crate::auth::{self, KeyError, TICKET_TTL};
+use crate::cdp::{Paths, Policy};
 use crate::clock;
-use crate::http::{self, Listener, Peer, Reply, RequestId, Server, Tls, TlsError, Upgraded};
+use crate::http::{self, Listener, Peer, PeerAddress, Reply, RequestId, Server, Tls, TlsError, Upgraded};
 use crate::keyring::{self, Keys};
-use crate::session::Sessions;
+use crate::session::{CdpPaths, Session, Sessions};
 use crate::tasks::Scope;
 
 /// For viewers to take their close frames when the daemon drains.
@@ -87,6 +89,9 @@ struct Context {
     settings: Settings,
     static_dir: Option<PathBuf>,
     metrics: Metrics,
+    cdp_settings: crate::cdp::Settings,
+    cdp_metrics: cdp::Metrics,
+    trusted_proxies: Vec<Network>,
     clock_steps: watch::Sender<u64>,
 }
 
@@ -101,7 +106,8 @@ impl Gateway {
         sessions: Sessions,
         registry: &Registry,
     ) -> Result<Self, Error> {
-        let Config { listen, tls, allowed_origins, static_dir, limits } = config;
+        let Config { listen, tls, allowed_origins, trusted_proxies, static_dir, limits, cdp: cdp_settings } =
+            config;
         let tls = match tls {
             Some(files) => {
                 Some(Arc::new(Tls::load(&files.certificate, &files.private_key).await.map_err(Error::Tls)?))
@@ -110,6 +116,7 @@ impl Gateway {
         };
         let keys = Arc::new(Keys::new(auth).map_err(Error::Keys)?);
         let metrics = Metrics::register(registry).map_err(Error::Metrics)?;
+        let cdp_metrics = cdp::Metrics::register(registry).map_err(Error::Metrics)?;
         let http_metrics = http::Metrics::register(registry, "valetd_gateway").map_err(Error::Metrics)?;
         let failed = |source| Error::Listen { address: listen, source };
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
@@ -120,7 +127,7 @@ impl Gateway {
             send_deadline: limits.send_deadline,
             idle_timeout: limits.idle_timeout,
         };
-        let gate = Gate::new(keys, sessions, allowed_origins, limits.max_viewers_per_session);
+        let gate = Gate::new(keys, sessions, allowed_origins, &limits);
         let limits = http::Limits {
             max_connections: limits.max_connections,
             max_per_address: limits.max_connections_per_address,
@@ -130,7 +137,16 @@ impl Gateway {
             connection_lifetime: HTTP_LIFETIME,
         };
         let clock_steps = watch::Sender::new(0);
-        let context = Arc::new(Context { gate, settings, static_dir, metrics, clock_steps });
+        let context = Arc::new(Context {
+            gate,
+            settings,
+            static_dir,
+            metrics,
+            cdp_settings,
+            cdp_metrics,
+            trusted_proxies,
+            clock_steps,
+        });
         Ok(Self { listener, local_addr, limits, tls, http_metrics, context })
     }
 
@@ -249,7 +265,59 @@ impl Context {
                 let proof = self.gate.viewer(head, peer, found.session.as_ref()).await?;
                 Ok(self.watch(head, id, proof))
             }
+            Proof::Automation => self.discover(head, peer, found).await,
+            Proof::AutomationSocket => self.automate(head, peer, id, found).await,
         }
+    }
+
+    async fn discover(&self, head: &Parts, peer: &Peer, found: Match) -> Result<Reply, Refused> {
+        let proof = self.gate.automation(head, peer, found.session.as_ref(), false).await?;
+        let policy = proof.filtered.then(|| self.policy(&proof.session));
+        let (_, session) = self.gate.spend(proof)?;
+        let question = found.asks().ok_or(Refused::NoRoute)?;
+        let trusted = match peer.address {
+            PeerAddress::Ip(address) => self.trusted_proxies.iter().any(|network| network.has(address.ip())),
+            PeerAddress::Unix { .. } => false,
+        };
+        let public = forwarded::public(&head.headers, peer.tls, trusted).ok_or(Refused::NoHost)?;
+        cdp::discover(&session, &question, head.uri.query(), policy.as_ref(), &public).await
+    }
+
+    async fn automate(
+        &self,
+        head: &Parts,
+        peer: &Peer,
+        id: &RequestId,
+        found: Match,
+    ) -> Result<Reply, Refused> {
+        let proof = self.gate.automation(head, peer, found.session.as_ref(), true).await?;
+        let CdpSeat { seat, accept } = self.gate.cdp_seat(&proof, head)?;
+        let policy = proof.filtered.then(|| self.policy(&proof.session));
+        let upstream = cdp::connect(&proof.session, found.connects_to(), policy.as_ref()).await?;
+        let (grant, session) = self.gate.spend(proof)?;
+        let response = switch(head, accept, &[credential::CDP, credential::BINARY]);
+        let live = cdp::Live {
+            grant,
+            session,
+            upstream,
+            policy,
+            seat,
+            settings: self.settings.clone(),
+            metrics: self.cdp_metrics.clone(),
+            clock_steps: self.clock_steps.subscribe(),
+            request_id: id.clone(),
+        };
+        Ok(Reply::upgrade(
+            response,
+            Box::new(move |upgraded: Upgraded| Box::pin(cdp::run(upgraded, live)) as _),
+        ))
+    }
+
+    fn policy(&self, session: &Session) -> Policy {
+        let paths = session.cdp_paths().map_or_else(Paths::default, |CdpPaths { downloads, home, tmp }| {
+            Paths { readable: vec![home, tmp, downloads.clone()], downloads: Some(downloads) }
+        });
+        Policy::new(self.cdp_settings.clone(), paths)
     }
 
     fn issue_ticket(&self, proof: TokenGrant) -> Result<Reply, Refused> {
@@ -268,15 +336,7 @@ impl Context {
     }
 
     fn watch(self: Arc<Self>, head: &Parts, id: &RequestId, proof: VncGrant) -> Reply {
-        let mut response = Response::new(Full::default());
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        let headers = response.headers_mut();
-        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert(SEC_WEBSOCKET_ACCEPT, proof.accept.clone());
-        if credential::offers_binary(&head.headers) {
-            headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(credential::BINARY));
-        }
+        let response = switch(head, proof.accept.clone(), &[credential::BINARY]);
         let id = id.clone();
         let live = move |upgraded: Upgraded| {
             let steps = self.clock_steps.subscribe();
@@ -285,4 +345,18 @@ impl Context {
         };
         Reply::upgrade(response, Box::new(live))
     }
+}
+
+/// 101, with the first of `protocols` that the client offers.
+fn switch(head: &Parts, accept: HeaderValue, protocols: &[&'static str]) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    if let Some(protocol) = protocols.iter().find(|protocol| credential::offers(&head.headers, protocol)) {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
+    }
+    response
 }

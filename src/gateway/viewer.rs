@@ -126,10 +126,10 @@ async fn idle(activity: &Activity, limit: Option<Duration>) {
 }
 
 /// A gauge that goes down again whatever happens.
-struct Counted(prometheus::IntGauge);
+pub(super) struct Counted(prometheus::IntGauge);
 
 impl Counted {
-    fn new(gauge: prometheus::IntGauge) -> Self {
+    pub(super) fn new(gauge: prometheus::IntGauge) -> Self {
         gauge.inc();
         Self(gauge)
     }

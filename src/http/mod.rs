@@ -1,5 +1,5 @@
 //! What both listeners share: accepting within limits, TLS, HTTP/1.1, request ids, problem details, graceful drain. And a
-//! client for one request to a server on this host.
+//! client for servers on this host.
 //!
 //! Knows no routes and no credentials. **Invariant:** a connection is bounded in number, size and time before anybody has
 //! looked at a credential; one deadline covers the TLS handshake and the first request's head.
@@ -18,7 +18,7 @@ mod tests;
 mod tls;
 
 pub use body::Body;
-pub use client::{GetError, get};
+pub use client::{GetError, OpenError, exchange, get, open_websocket};
 pub use io::{Io, Listener, Peer, PeerAddress};
 pub use metrics::Metrics;
 pub use problem::Problem;

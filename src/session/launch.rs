@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::cdp::CdpPaths;
 use super::config::HostConfig;
 use super::places::{self, RuntimeDir};
 use super::spec::Parts;
@@ -162,6 +163,8 @@ pub(super) fn assemble(
         let screen = Screen { width, height, variables: Box::new(move || display.variables()) };
         let chromium = Arc::new(Chromium::new(config.clone(), identity, places, screen));
         facts.devtools_port = Some(chromium.devtools_port());
+        let home = profile.path().to_owned();
+        facts.cdp_paths = Some(CdpPaths { downloads: home.join("Downloads"), home, tmp: runtime.tmp() });
         browser = Some(Arc::clone(&chromium));
         let spec = service(BROWSER, &["xvfb"], chromium, BROWSER_TIMING);
         services.push(ServiceSpec { held: hold_browser, ..spec });

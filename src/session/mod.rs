@@ -5,6 +5,7 @@
 //! [`ViewerTicket`] and never learns what is behind it.
 
 mod admission;
+mod cdp;
 pub mod config;
 mod directory;
 mod events;
@@ -28,6 +29,7 @@ mod status;
 mod viewer;
 
 pub use admission::Denial;
+pub use cdp::{AutomationCount, BrowserEnd, CdpPaths};
 pub use config::{Capacity, Config, HostConfig, Rules};
 pub use directory::{Occupancy, Sessions};
 pub use events::{Batch, Event, Events, Happening};

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::cdp::CdpPaths;
 use super::directory::{Directory, Sessions};
 use super::events::EventLog;
 use super::record::Warmth;
@@ -49,23 +50,50 @@ pub(crate) fn session(
     let state = if splice.is_some() { SessionState::Ready } else { SessionState::Starting };
     let components = if splice.is_some() { vec![] } else { vec![super::external::unknown()] };
     let status = watch::Sender::new(SessionStatus { state, ready: None, end: None, components });
-    let nowhere = SocketAddr::from(([127, 0, 0, 1], 9));
-    let splice = splice.unwrap_or(Splice { upstream: nowhere, end: end.clone() });
+    let splice = splice.unwrap_or(Splice { upstream: nowhere(), end: end.clone() });
+    stand_in(id, user, splice, status.subscribe(), Facts::default())
+}
+
+/// A ready session with a browser behind `port`, and no picture.
+pub(crate) fn session_with_browser(
+    id: &str,
+    port: watch::Receiver<Option<u16>>,
+    status: watch::Receiver<SessionStatus>,
+) -> Session {
+    let splice = Splice { upstream: nowhere(), end: watch::Sender::new(None).subscribe() };
+    let cdp_paths =
+        CdpPaths { downloads: "/s/home/Downloads".into(), home: "/s/home".into(), tmp: "/s/tmp".into() };
+    let facts = Facts { display: None, devtools_port: Some(port), cdp_paths: Some(cdp_paths) };
+    stand_in(id, None, splice, status, facts)
+}
+
+fn nowhere() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 9))
+}
+
+fn stand_in(
+    id: &str,
+    user: Option<&str>,
+    splice: Splice,
+    status: watch::Receiver<SessionStatus>,
+    facts: Facts,
+) -> Session {
+    let about = About {
+        id: id.parse().unwrap(),
+        user: user.map(|user| user.parse().unwrap()),
+        kind: Kind::Chromium,
+        profile: None,
+        created: std::time::SystemTime::now(),
+        warmth: Warmth::Cold,
+    };
     Session {
         inner: Arc::new(Inner {
-            about: About {
-                id: id.parse().unwrap(),
-                user: user.map(|user| user.parse().unwrap()),
-                kind: Kind::Chromium,
-                profile: None,
-                created: std::time::SystemTime::now(),
-                warmth: Warmth::Cold,
-            },
+            about,
             backend: Backend::Splice(splice),
             supervisor: None,
-            status: status.subscribe(),
+            status,
             terms: watch::Sender::new(Terms::default()).subscribe(),
-            facts: Facts::default(),
+            facts,
             counts: Counts::default(),
             activity: Arc::new(Activity::new(Instant::now())),
         }),

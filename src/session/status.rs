@@ -147,11 +147,15 @@ impl SessionStatus {
         Self { state, ready, end, components }
     }
 
+    /// Whether it is being taken down, or gone.
+    pub fn is_over(&self) -> bool {
+        matches!(self.state, SessionState::Draining | SessionState::Stopped)
+    }
+
     /// Whether a viewer can be shown a picture now.
     pub fn has_picture(&self) -> bool {
         let up = |component: &Component| component.name == BROWSER || component.status == ComponentStatus::Ok;
-        !matches!(self.state, SessionState::Draining | SessionState::Stopped)
-            && self.components.iter().all(up)
+        !self.is_over() && self.components.iter().all(up)
     }
 }
 

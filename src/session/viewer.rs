@@ -144,6 +144,8 @@ pub struct Facts {
     pub display: Option<crate::display::Display>,
     /// The DevTools port on loopback, while a browser is up.
     pub devtools_port: Option<watch::Receiver<Option<u16>>>,
+    /// Where its browser reads and writes, where it has one of ours.
+    pub cdp_paths: Option<super::cdp::CdpPaths>,
 }
 
 /// The session cannot be viewed now.
@@ -242,12 +244,10 @@ impl Session {
     }
 
     /// Waits for the session's end.
-    async fn over(&self) {
-        let over =
-            |status: &SessionStatus| matches!(status.state, SessionState::Draining | SessionState::Stopped);
+    pub(super) async fn over(&self) {
         let mut status = self.inner.status.clone();
         // The sender lives as long as the session; its end is the session's.
-        let _over_or_gone = status.wait_for(over).await;
+        let _over_or_gone = status.wait_for(SessionStatus::is_over).await;
     }
 
     /// Asks an external RFB server that did not answer its last probe once more: it may be back for a part of a second, and

@@ -21,8 +21,8 @@ async fn without_a_credential_only_the_public_routes_answer() {
             continue;
         }
         private += 1;
-        for id in ["s1", "nowhere"] {
-            let path = route.pattern.replace("{id}", id);
+        for id in ["s1", "cdp", "nowhere"] {
+            let path = route.pattern.replace("{id}", id).replace("{kind}", "page").replace("{target}", "A1");
             for headers in ["", "Authorization: Bearer x\r\n", "Origin: https://evil.example\r\n"] {
                 let (plain, head) = world.request(route.method, &path, headers).await;
                 assert!([401, 403].contains(&plain), "{} {path}: {plain}", route.method);
@@ -30,7 +30,7 @@ async fn without_a_credential_only_the_public_routes_answer() {
                 assert!(head.contains("\r\nx-request-id: "), "{head}");
                 assert!(head.contains("\r\ncontent-type: application/problem+json\r\n"), "{head}");
             }
-            for other in ["DELETE", "PUT", "OPTIONS"] {
+            for other in ["DELETE", "PUT", "OPTIONS"].into_iter().filter(|other| *other != route.method) {
                 assert_eq!(world.request(other, &path, "").await.0, 404, "{other} {path}");
             }
             if route.method == "GET" {
@@ -38,9 +38,10 @@ async fn without_a_credential_only_the_public_routes_answer() {
             }
         }
     }
-    assert_eq!(private, 4);
+    assert_eq!(private, 13);
     assert_eq!(world.request("GET", "/", "").await.0, 200);
     assert_eq!(world.upstream_connections.load(Ordering::SeqCst), 0);
+    assert_eq!(world.browser.connections.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test]

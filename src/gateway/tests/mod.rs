@@ -1,5 +1,7 @@
 //! The gateway over real sockets.
 
+mod browser;
+mod cdp;
 mod entry;
 mod flood;
 mod keys;

@@ -16,6 +16,7 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 use tokio_util::sync::CancellationToken;
 
+use super::browser::Browser;
 use crate::auth::fixtures::SECRET;
 use crate::auth::{self, Claims, KeyConfig, Role, SigningKey, sign};
 use crate::clock;
@@ -23,7 +24,7 @@ use crate::gateway::config::Limits;
 use crate::gateway::{Config, Gateway, GatewayHandle};
 use crate::secret::Secret;
 use crate::session::ViewerEnd;
-use crate::session::stand_in::{Splice, session, sessions};
+use crate::session::stand_in::{Splice, session, session_with_browser, sessions};
 use crate::tasks::Scope;
 
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
@@ -40,6 +41,8 @@ pub(super) struct World {
     /// Bytes that reached the display.
     pub(super) upstream_bytes: Arc<AtomicUsize>,
     pub(super) end: watch::Sender<Option<ViewerEnd>>,
+    /// That of session `cdp`.
+    pub(super) browser: Browser,
     pub(super) scope: Scope,
 }
 
@@ -49,6 +52,7 @@ pub(super) fn limits() -> Limits {
         max_connections_per_address: 2000,
         max_unauthenticated: 256,
         max_viewers_per_session: 3,
+        max_cdp_connections_per_session: 2,
         max_header_bytes: 16 * 1024,
         handshake_deadline: Duration::from_secs(5),
         ping_interval: Duration::from_secs(20),
@@ -76,8 +80,10 @@ pub(super) fn config() -> Config {
         listen: "127.0.0.1:0".parse().unwrap(),
         tls: None,
         allowed_origins: vec![],
+        trusted_proxies: vec![],
         static_dir: None,
         limits: limits(),
+        cdp: crate::cdp::Settings::default(),
     }
 }
 
@@ -120,7 +126,9 @@ impl World {
         );
         let (end, ended) = watch::channel(None);
         let splice = || Some(Splice { upstream: upstream_address, end: ended.clone() });
+        let browser = Browser::start(&mut scope).await;
         let sessions = sessions([
+            session_with_browser("cdp", browser.port.subscribe(), browser.status.subscribe()),
             session("s1", Some("u1"), splice(), &ended),
             session("starting", None, None, &ended),
             session("foreign", Some("u2"), splice(), &ended),
@@ -130,7 +138,7 @@ impl World {
         let (address, handle) = (gateway.local_addr(), gateway.handle());
         let drain = CancellationToken::new();
         scope.spawn("gateway", gateway.serve(drain.clone()));
-        Self { address, handle, registry, drain, upstream_connections, upstream_bytes, end, scope }
+        Self { address, handle, registry, drain, upstream_connections, upstream_bytes, end, browser, scope }
     }
 
     /// Sends bytes and gives the answer's head, lower-cased.
@@ -180,9 +188,13 @@ impl World {
     }
 
     pub(super) async fn ticket(&self, token: &str) -> String {
+        self.ticket_for("s1", token).await
+    }
+
+    pub(super) async fn ticket_for(&self, session: &str, token: &str) -> String {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         let request = format!(
-            "POST /sessions/s1/ticket HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n",
+            "POST /sessions/{session}/ticket HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n",
             self.address
         );
         stream.write_all(request.as_bytes()).await.unwrap();

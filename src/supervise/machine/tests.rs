@@ -134,7 +134,7 @@ fn probes_begin_after_the_readiness_line_and_repeat_until_the_first_answer() {
     assert_eq!(bench.run(0, 0, RunEvent::Spawned { pid: 9, says_when_ready: true }), []);
     assert_eq!(bench.run(0, 0, RunEvent::ReadyLine(Ok(()))), [todo(0, 0, Todo::Probe)]);
     assert_eq!(bench.run(0, 0, RunEvent::Probed(Err("not yet".into()))), []);
-    assert_eq!(bench.pass(Duration::from_millis(49)), []);
+    assert_eq!(bench.pass(Duration::from_millis(19)), []);
     assert_eq!(bench.pass(Duration::from_millis(1)), [todo(0, 0, Todo::Probe)]);
     assert_eq!(bench.run(0, 0, RunEvent::Probed(Ok(()))), launch(1, 1, 0));
 }

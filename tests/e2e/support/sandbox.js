@@ -13,7 +13,7 @@ export class Sandbox {
 
   /** Connects to the sandboxed browser's page at `url`. */
   static async connect(about, url) {
-    const browser = await chromium.connectOverCDP(about.cdp_url);
+    const browser = await chromium.connectOverCDP(about.devtools_url);
     const page = browser.contexts().flatMap((context) => context.pages()).find((candidate) => candidate.url() === url);
     if (!page) throw new Error(`the sandboxed browser does not show ${url}`);
     await page.waitForFunction(() => typeof window.onScreen === 'function');

@@ -1,15 +1,11 @@
-//! The host API over the control socket, and a DevTools connection through the gateway: what a control plane and an
-//! automation use.
+//! The host API over the control socket, as a control plane uses it.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-use tokio_tungstenite::tungstenite::{Error, HandshakeError, Message, WebSocket, client};
 
 /// For any answer; a session that is waited for may take its time on a loaded machine.
 const DEADLINE: Duration = Duration::from_secs(90);
@@ -74,58 +70,5 @@ impl HostApi {
         let session = self.session(id);
         let part = session["components"].as_array()?.iter().find(|component| component["name"] == part)?;
         part["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok())
-    }
-}
-
-/// A connection to a session's browser target.
-pub(crate) struct Automation {
-    socket: WebSocket<TcpStream>,
-    last_id: u64,
-}
-
-impl Automation {
-    /// Upgrades; `Err` is the status of a refusal.
-    pub(crate) fn connect(gateway: SocketAddr, session: &str, token: &str) -> Result<Self, u16> {
-        let mut request = format!("ws://{gateway}/sessions/{session}/cdp").into_client_request().unwrap();
-        request.headers_mut().insert("Authorization", format!("Bearer {token}").parse().unwrap());
-        let stream = TcpStream::connect(gateway).unwrap();
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        match client(request, stream) {
-            Ok((socket, _response)) => Ok(Self { socket, last_id: 0 }),
-            Err(HandshakeError::Failure(Error::Http(response))) => Err(response.status().as_u16()),
-            Err(error) => panic!("the upgrade failed: {error}"),
-        }
-    }
-
-    /// Sends a command and gives its whole answer; `Err` is the code with which the connection was closed.
-    pub(crate) fn command(&mut self, method: &str, params: &Value) -> Result<Value, u16> {
-        self.last_id += 1;
-        let message = json!({ "id": self.last_id, "method": method, "params": params });
-        if self.socket.send(Message::text(message.to_string())).is_err() {
-            return self.close_code();
-        }
-        loop {
-            match self.socket.read() {
-                Ok(Message::Text(text)) => {
-                    let answer: Value = serde_json::from_str(&text).unwrap();
-                    if answer["id"] == self.last_id {
-                        return Ok(answer);
-                    }
-                }
-                Ok(Message::Close(frame)) => return Err(frame.map_or(1005, |frame| frame.code.into())),
-                Ok(_control) => {}
-                Err(_gone) => return Err(1006),
-            }
-        }
-    }
-
-    fn close_code(&mut self) -> Result<Value, u16> {
-        loop {
-            match self.socket.read() {
-                Ok(Message::Close(frame)) => return Err(frame.map_or(1005, |frame| frame.code.into())),
-                Ok(_) => {}
-                Err(_gone) => return Err(1006),
-            }
-        }
     }
 }

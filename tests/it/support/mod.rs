@@ -1,6 +1,8 @@
 //! What the tests share: a real daemon with its own directories, tokens for it, and a small viewer.
 
+pub(crate) mod automation;
 pub(crate) mod daemon;
+pub(crate) mod host_api;
 pub(crate) mod leaks;
 pub(crate) mod sockets;
 pub(crate) mod tokens;

@@ -1,0 +1,192 @@
+//! What must hold for any bytes in any chunking. The fuzz targets and `cargo test` call the same functions; each panics
+//! when its property does not hold.
+
+use serde_json::Value;
+
+use super::frames::{FrameError, Frames, Header, Opcode, Step};
+use super::inbound::{Inbound, Item};
+use super::policy::{Paths, Policy, Settings, Verdict};
+use super::targets::Barred;
+
+/// Messages of the oracle are this long at most, so that the limit is met.
+const MAX_MESSAGE: usize = 4096;
+
+/// A fuzz input: a number of cuts (modulo 16), the cuts, and the bytes that the property is about.
+fn split_input(data: &[u8]) -> (Vec<usize>, &[u8]) {
+    let [count, rest @ ..] = data else { return (Vec::new(), data) };
+    let (cuts, bytes) = rest.split_at(usize::from(count % 16).min(rest.len()));
+    (cuts.iter().copied().map(usize::from).collect(), bytes)
+}
+
+fn pieces<'a>(bytes: &'a [u8], cuts: &'a [usize]) -> impl Iterator<Item = &'a [u8]> {
+    let mut rest = bytes;
+    cuts.iter().copied().chain([usize::MAX]).map(move |cut| {
+        let (piece, behind) = rest.split_at(cut.min(rest.len()));
+        rest = behind;
+        piece
+    })
+}
+
+/// [`frames`] and [`inbound`] on a fuzz input.
+pub fn fuzz_frames(data: &[u8]) {
+    let (cuts, bytes) = split_input(data);
+    frames(bytes, &cuts);
+    inbound(bytes, &cuts);
+}
+
+/// [`policy`] on a fuzz input.
+pub fn fuzz_policy(data: &[u8]) {
+    policy(data);
+}
+
+type Followed = (Vec<u8>, Vec<(Opcode, Vec<u8>)>, Vec<Vec<u8>>, Option<FrameError>);
+
+/// The browser's bytes, cut at `cuts` and whole, give the same bytes for the client, control frames and messages; those
+/// bytes are the frames that a plain reader finds.
+pub fn frames(bytes: &[u8], cuts: &[usize]) {
+    let whole = follow(bytes, &[], false);
+    let (cut, bounded) = (follow(bytes, cuts, false), follow(bytes, cuts, true));
+    assert_eq!((&cut.1, &cut.2, cut.3), (&whole.1, &whole.2, whole.3), "the chunking changed the outcome");
+    assert_eq!(
+        (&bounded.1, &bounded.2, bounded.3),
+        (&whole.1, &whole.2, whole.3),
+        "boundaries changed the outcome"
+    );
+    let (passed, controls) = reference(bytes);
+    assert_eq!(controls, whole.1);
+    for (outcome, what) in [(whole, "whole"), (cut, "cut"), (bounded, "bounded")] {
+        // Of a frame that turns out to be none, what came before may be on its way.
+        assert!(outcome.0.starts_with(&passed) && bytes.len() >= outcome.0.len(), "{what}");
+    }
+}
+
+fn follow(bytes: &[u8], cuts: &[usize], to_boundary: bool) -> Followed {
+    let (mut frames, mut passed, mut controls) = (Frames::default(), Vec::new(), Vec::new());
+    let mut messages: Vec<Vec<u8>> = Vec::new();
+    for mut piece in pieces(bytes, cuts) {
+        loop {
+            let mut hear = |heard: super::frames::Heard<'_>| {
+                if heard.first {
+                    messages.push(Vec::new());
+                }
+                if let Some(message) = messages.last_mut() {
+                    message.extend_from_slice(heard.bytes);
+                }
+            };
+            let used = match frames.step(piece, to_boundary, &mut hear) {
+                Ok(Step::Pass(count)) => {
+                    passed.extend_from_slice(piece.get(..count).unwrap_or_default());
+                    count
+                }
+                Ok(Step::Skip(count)) => count,
+                Ok(Step::Control(count, opcode, payload)) => {
+                    controls.push((opcode, payload));
+                    count
+                }
+                Ok(Step::Done) => break,
+                Err(error) => return (passed, controls, messages, Some(error)),
+            };
+            assert!(used > 0, "no progress");
+            piece = piece.get(used..).unwrap_or_default();
+        }
+        assert!(piece.is_empty() || frames.between_messages(), "bytes were left");
+    }
+    (passed, controls, messages, None)
+}
+
+/// Whole frames only, one by one.
+fn reference(mut bytes: &[u8]) -> (Vec<u8>, Vec<(Opcode, Vec<u8>)>) {
+    let (mut passed, mut controls, mut in_message) = (Vec::new(), Vec::new(), false);
+    while let Ok(Some((header, length))) = Header::parse(bytes) {
+        let end = usize::try_from(header.length).unwrap_or(usize::MAX).saturating_add(length);
+        let (Some(frame), false) = (bytes.get(..end), header.mask.is_some()) else { break };
+        if header.opcode.is_control() {
+            controls.push((header.opcode, frame.get(length..).unwrap_or_default().to_vec()));
+        } else if in_message == (header.opcode == Opcode::Continuation) {
+            passed.extend_from_slice(frame);
+            in_message = !header.fin;
+        } else {
+            break;
+        }
+        bytes = bytes.get(end..).unwrap_or_default();
+    }
+    (passed, controls)
+}
+
+/// A client's bytes, cut at `cuts` and whole, are the same messages.
+pub fn inbound(bytes: &[u8], cuts: &[usize]) {
+    let whole = receive(bytes, &[]);
+    assert_eq!(receive(bytes, cuts), whole, "the chunking changed the outcome");
+    for item in &whole.0 {
+        if let Item::Message(message) = item {
+            assert!(message.len() <= MAX_MESSAGE);
+        }
+    }
+}
+
+fn receive(bytes: &[u8], cuts: &[usize]) -> (Vec<Item>, Option<FrameError>) {
+    let (mut inbound, mut items) = (Inbound::new(MAX_MESSAGE, &[]), Vec::new());
+    for piece in pieces(bytes, cuts) {
+        inbound.buffer().extend_from_slice(piece);
+        loop {
+            match inbound.item() {
+                Ok(Some(item)) => items.push(item),
+                Ok(None) => break,
+                Err(error) => return (items, Some(error)),
+            }
+        }
+    }
+    (items, None)
+}
+
+/// What passes is one JSON object that another parser reads too, and in it nothing that is denied; what is denied is
+/// answered with an error that carries the same id; what is replaced passes.
+pub fn policy(message: &[u8]) {
+    let paths = Paths { downloads: Some("/s/downloads".into()), readable: vec!["/s/home".into()] };
+    let policy = Policy::new(Settings::default(), paths);
+    let barred = Barred::default();
+    match policy.judge(message, &barred) {
+        Verdict::Pass => {
+            // Two parsers differ in what they take inside values that nobody looks at; Chromium's is as strict.
+            if let Ok(value) = serde_json::from_slice::<Value>(message) {
+                harmless(&value, 0);
+            }
+        }
+        Verdict::Replace(with) => {
+            assert_eq!(policy.judge(&with, &barred), Verdict::Pass, "a replacement is not good either");
+        }
+        Verdict::Deny(denial) => {
+            let reply: Value = serde_json::from_slice(&denial.reply).unwrap_or_default();
+            assert!(reply["error"]["code"].is_i64() && reply["error"]["message"].is_string(), "{reply}");
+            if let Ok(Value::Object(sent)) = serde_json::from_slice::<Value>(message)
+                && let Some(id) = reply.get("id")
+            {
+                assert_eq!(Some(id), sent.get("id"));
+            }
+        }
+    }
+}
+
+fn harmless(message: &Value, depth: usize) {
+    assert!(message.is_object(), "{message}");
+    assert!(message["id"].is_i64() && message["method"].is_string(), "{message}");
+    let method = message["method"].as_str().unwrap_or_default();
+    let params = &message["params"];
+    let banned = ["SystemInfo.", "Tethering.", "Extensions.", "PWA.", "DeviceAccess.", "Browser.crash"];
+    assert!(method != "Browser.close" && !banned.iter().any(|start| method.starts_with(start)), "{method}");
+    if ["Page.navigate", "Target.createTarget"].contains(&method)
+        && let Some(url) = params.get("url")
+    {
+        let url = url.as_str().unwrap_or("file:").to_ascii_lowercase();
+        let plain: String = url.chars().filter(|c| *c > ' ').collect();
+        let inner = plain.trim_start_matches("view-source:");
+        assert!(!["file:", "chrome:", "devtools:"].iter().any(|scheme| inner.starts_with(scheme)), "{url}");
+    }
+    if method == "Target.sendMessageToTarget"
+        && depth < 8
+        && let Some(inner) = params.get("message").and_then(Value::as_str)
+        && let Ok(inner) = serde_json::from_str(inner)
+    {
+        harmless(&inner, depth + 1);
+    }
+}

@@ -1,0 +1,103 @@
+//! What there is in the protocol that a policy must look at, as data. Read off `/json/protocol` of Chromium 156: every
+//! parameter that is a URL to load or a path on this host.
+
+/// Methods that `automation` may not use, unless configured otherwise. `X.*` is a whole domain.
+pub const DEFAULT_DENY: [&str; 11] = [
+    // The supervisor's to do, not the automation's.
+    "Browser.close",
+    "Browser.crash",
+    "Browser.crashGpuProcess",
+    // Acts on the browser's own windows and dialogs.
+    "Browser.executeBrowserCommand",
+    // The host's hardware and command line.
+    "SystemInfo.*",
+    // Listens on ports of the host.
+    "Tethering.*",
+    // Gives pages the protocol without a policy.
+    "Target.exposeDevToolsProtocol",
+    // Connects the browser to other hosts' DevTools ports.
+    "Target.setRemoteLocations",
+    // Install code that stays in the profile, from paths on the host.
+    "Extensions.*",
+    "PWA.*",
+    "DeviceAccess.*",
+];
+
+/// Schemes of URLs that `automation` may not open, unless configured otherwise.
+pub const DEFAULT_DENY_URL_SCHEMES: [&str; 4] = ["file", "chrome", "chrome-untrusted", "devtools"];
+
+/// Parameters to look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// The parameter is a URL that will be loaded.
+    Url(&'static str),
+    /// The parameter is a path, or a list of paths, that will be read.
+    Files(&'static str),
+    /// The parameter is an object, in which `files` is a list of paths that will be read.
+    DraggedFiles(&'static str),
+    /// The parameter is a directory that will be written to.
+    Downloads(&'static str),
+    /// The parameter is a message to another target, as a string.
+    Message(&'static str),
+}
+
+/// What each method is looked at for. Methods of the default deny list are here too: a configuration may allow them.
+const LOOKS: [(&str, Look); 15] = [
+    ("Page.navigate", Look::Url("url")),
+    ("Target.createTarget", Look::Url("url")),
+    ("Network.loadNetworkResource", Look::Url("url")),
+    ("Fetch.continueRequest", Look::Url("url")),
+    ("Network.continueInterceptedRequest", Look::Url("url")),
+    ("PWA.install", Look::Url("installUrlOrBundleUrl")),
+    ("PWA.launch", Look::Url("url")),
+    ("PWA.launchFilesInApp", Look::Files("files")),
+    ("Extensions.loadUnpacked", Look::Files("path")),
+    ("DOM.setFileInputFiles", Look::Files("files")),
+    // Gone from Chromium 156, but not from older ones.
+    ("Page.handleFileChooser", Look::Files("files")),
+    ("Input.dispatchDragEvent", Look::DraggedFiles("data")),
+    ("Browser.setDownloadBehavior", Look::Downloads("downloadPath")),
+    ("Page.setDownloadBehavior", Look::Downloads("downloadPath")),
+    ("Target.sendMessageToTarget", Look::Message("message")),
+];
+
+/// Methods that attach to targets. Inside a nested message their events would come back where nobody looks.
+const ATTACHING: [&str; 4] = [
+    "Target.attachToTarget",
+    "Target.attachToBrowserTarget",
+    "Target.setAutoAttach",
+    "Target.autoAttachRelated",
+];
+
+/// What may be said to a target that the role may not act on: a tab that waits for a debugger must not wait for ever.
+const ALWAYS: [&str; 2] = ["Runtime.runIfWaitingForDebugger", "Target.detachFromTarget"];
+
+pub(super) fn look(method: &str) -> Option<Look> {
+    LOOKS.iter().find(|(name, _)| *name == method).map(|(_, look)| *look)
+}
+
+pub(super) fn attaches(method: &str) -> bool {
+    ATTACHING.contains(&method)
+}
+
+pub(super) fn always_allowed(method: &str) -> bool {
+    ALWAYS.contains(&method)
+}
+
+/// Whether `pattern` names a method or, as `Domain.*`, all of a domain.
+pub fn well_formed_pattern(pattern: &str) -> bool {
+    let name = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    pattern.split_once('.').is_some_and(|(domain, method)| name(domain) && (method == "*" || name(method)))
+}
+
+/// Whether `scheme` is the name of a URL scheme, in lower case and without its colon.
+pub fn well_formed_scheme(scheme: &str) -> bool {
+    super::url::well_formed(scheme) && !scheme.bytes().any(|byte| byte.is_ascii_uppercase())
+}
+
+pub(super) fn matches(pattern: &str, method: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(domain) => method.starts_with(domain),
+        None => pattern == method,
+    }
+}

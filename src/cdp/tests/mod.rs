@@ -1,0 +1,5 @@
+//! The policy, discovery and frames as their users see them.
+
+mod discovery;
+mod frames;
+mod policy;

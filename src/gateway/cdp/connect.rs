@@ -1,0 +1,114 @@
+//! To the browser: one question over HTTP, or a WebSocket to one of its targets.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::{Method, Request, Response};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::cdp::{Policy, discovery};
+use crate::errors::chain;
+use crate::gateway::refused::Refused;
+use crate::gateway::routes::Target;
+use crate::http::{self, OpenError};
+use crate::session::Session;
+
+/// For the browser to answer over HTTP and to open a WebSocket; its main thread does both, and pages can keep it busy.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+
+/// When a browser that is being started is likely to be there.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Longest answer, in bytes: the protocol's description is 1.6 MB, and a list of a thousand tabs less.
+const MAX_ANSWER: usize = 16 * 1024 * 1024;
+
+/// A WebSocket to the browser, whose next bytes are frames.
+pub(in crate::gateway) struct Upstream {
+    pub(super) stream: TcpStream,
+    pub(super) leftover: Bytes,
+    pub(super) port: u16,
+    pub(super) target: Target,
+}
+
+/// Asks the session's browser for `path`.
+pub(super) async fn ask(session: &Session, method: Method, path: &str) -> Result<Response<Bytes>, Refused> {
+    let port = port(session)?;
+    let address = address(port);
+    let request = Request::builder().method(method).uri(path).header("Host", address.to_string());
+    let request = request.body(Empty::new()).map_err(|_| Refused::NoTarget)?;
+    let exchange = async {
+        let stream = TcpStream::connect(address).await.map_err(|error| chain(&error))?;
+        http::exchange(stream, request, MAX_ANSWER).await.map_err(|error| chain(&error))
+    };
+    match timeout(ANSWER_DEADLINE, exchange).await {
+        Ok(Ok(response)) => Ok(response),
+        Ok(Err(error)) => {
+            tracing::debug!(session = %session.id(), error, "no answer from DevTools");
+            Err(Refused::BrowserNotReady(RETRY_AFTER))
+        }
+        Err(_) => Err(Refused::BrowserNotReady(RETRY_AFTER)),
+    }
+}
+
+/// Opens a WebSocket to a target of the session's browser. A policy's targets are those that it lets anybody act on; the
+/// browser's own is the one that runs now, whatever id is asked for.
+pub(in crate::gateway) async fn connect(
+    session: &Session,
+    target: Target,
+    policy: Option<&Policy>,
+) -> Result<Upstream, Refused> {
+    let path = match &target {
+        Target::Browser => {
+            let version = ask(session, Method::GET, "/json/version").await?;
+            let id = discovery::browser_target(version.body());
+            let id = id.ok_or(Refused::BrowserNotReady(RETRY_AFTER))?;
+            format!("/devtools/browser/{id}")
+        }
+        Target::Page(id) => {
+            if let Some(policy) = policy {
+                let list = ask(session, Method::GET, "/json/list").await?;
+                // Workers and frames are not on the list, but reached through the pages that they belong to.
+                let url = discovery::url_of(list.body(), id).ok_or(Refused::NoTarget)?;
+                if !policy.may_attach(&url) {
+                    return Err(Refused::NoTarget);
+                }
+            }
+            format!("/devtools/page/{id}")
+        }
+    };
+    let port = port(session)?;
+    let address = address(port);
+    let open = async {
+        let stream = TcpStream::connect(address).await.map_err(|error| chain(&error))?;
+        stream.set_nodelay(true).map_err(|error| chain(&error))?;
+        match http::open_websocket(stream, &address.to_string(), &path).await {
+            Err(OpenError::Refused(_)) => Ok(None),
+            opened => opened.map(Some).map_err(|error| chain(&error)),
+        }
+    };
+    match timeout(ANSWER_DEADLINE, open).await {
+        Ok(Ok(Some((stream, leftover)))) => Ok(Upstream { stream, leftover, port, target }),
+        // "No such target id" is a 500.
+        Ok(Ok(None)) => Err(Refused::NoTarget),
+        Ok(Err(error)) => {
+            tracing::debug!(session = %session.id(), error, "no WebSocket to DevTools");
+            Err(Refused::BrowserNotReady(RETRY_AFTER))
+        }
+        Err(_) => Err(Refused::BrowserNotReady(RETRY_AFTER)),
+    }
+}
+
+fn port(session: &Session) -> Result<u16, Refused> {
+    if !session.has_browser() {
+        return Err(Refused::NoTarget);
+    }
+    session.devtools_port().ok_or(Refused::BrowserNotReady(RETRY_AFTER))
+}
+
+/// An IP address as `Host`: Chromium refuses names that it does not know.
+fn address(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
