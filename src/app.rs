@@ -15,9 +15,11 @@ use crate::api::{self, Api};
 use crate::config::{Change, Config, differences};
 use crate::gateway::{self, Gateway, GatewayHandle};
 use crate::ids::SessionId;
-use crate::session::{self, Ledger, Manager, ManagerHandle, SessionState, Sessions};
+use crate::session::{self, HostConfig, Ledger, Manager, ManagerHandle, Network, SessionState, Sessions};
 use crate::store::{self, SetAside, Store, StoreError};
-use crate::sys::{Host, HostError, HostParams, InstanceLock, LockError};
+use crate::sys::{
+    Filter, Firewall, FirewallError, Host, HostError, HostParams, Identity, InstanceLock, LockError,
+};
 use crate::tasks::{Outcome, Scope, blocking};
 use crate::{errors, metrics, sys};
 
@@ -67,6 +69,12 @@ pub enum Error {
     /// The file of sessions cannot be looked after.
     #[error("cannot open the state file")]
     Store(#[from] StoreError),
+    /// Sessions would not be kept from the host.
+    #[error("cannot filter what sessions connect to (isolation.network)")]
+    Firewall(#[from] FirewallError),
+    /// Rules are wanted, and there are no uids to make them for.
+    #[error("isolation.network = \"filtered\" needs a daemon that runs as root")]
+    NotRoot,
     /// A metric was registered twice, which would be a bug.
     #[error("cannot set up metrics")]
     Metrics(#[from] prometheus::Error),
@@ -102,6 +110,7 @@ pub struct App {
     scope: Scope,
     system: Host,
     ledger: Ledger,
+    firewall: Option<Firewall>,
     manager: Manager,
     gateway: Gateway,
     api: Api,
@@ -143,7 +152,8 @@ impl App {
         let system = Host::start(&mut scope, HostParams::new(state_dir)).await?;
         system.remove_on_death(&config.api.socket).await;
         let ledger = Ledger::new(store, boot_id, system.containment().run().to_owned());
-        Ok(Self { config, scope, system, ledger, manager, gateway, api, draining, _lock: lock })
+        let firewall = filter(&system, &config.host).await?;
+        Ok(Self { config, scope, system, firewall, ledger, manager, gateway, api, draining, _lock: lock })
     }
 
     /// The addresses that were really bound.
@@ -174,7 +184,8 @@ impl App {
         tracing::info!(listener = "api", address = %addresses.api, socket, "listening");
 
         // Everything that runs:
-        let Self { config, mut scope, system, ledger, manager, gateway, api, draining, _lock } = self;
+        let Self { config, mut scope, system, firewall, ledger, manager, gateway, api, draining, _lock } =
+            self;
         let sessions = manager.sessions();
         let (manager, autostart) = manager.spawn(&mut scope, &system, ledger).await?;
         let serving = gateway.handle();
@@ -216,6 +227,12 @@ impl App {
             Ok(count) => tracing::warn!(count, "killed processes that were left after the drain"),
             Err(error) => tracing::error!(error = %errors::chain(&error), "not everything could be stopped"),
         }
+        // Once nothing of a session is left, which must not have an instant without it.
+        if let Some(firewall) = firewall
+            && let Err(error) = firewall.remove().await
+        {
+            tracing::error!(error = %errors::chain(&error), "the packet filter's table is left");
+        }
         let stragglers = scope.shutdown(LAST_SHARE).await;
         if !stragglers.is_empty() {
             tracing::warn!(tasks = ?stragglers, "tasks did not end in time");
@@ -235,6 +252,42 @@ async fn open_store(path: &Path, registry: &Registry) -> Result<Store, Error> {
         tracing::error!(kept = %path.display(), %damage, "the state file is of no use: the history of sessions begins anew");
     }
     Ok(opened.store)
+}
+
+/// Puts the rules for sessions in force and proves them, before there is a session. `None` where none are wanted.
+///
+/// # Errors
+/// When they cannot be had, or do not hold; they are out of force again then.
+pub async fn filter(system: &Host, host: &HostConfig) -> Result<Option<Firewall>, Error> {
+    let root = nix::unistd::geteuid().is_root();
+    if !host.isolation.filters() {
+        if host.isolation.network == Network::Auto {
+            tracing::warn!("not root: sessions can reach this host's services and private networks");
+        }
+        return Ok(None);
+    }
+    if !root {
+        return Err(Error::NotRoot);
+    }
+    let resolvers = tokio::fs::read_to_string("/etc/resolv.conf").await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "no /etc/resolv.conf: sessions reach public name servers only");
+        String::new()
+    });
+    let last = host.first_uid + (host.uid_count - 1);
+    let filter = Filter {
+        uids: host.first_uid..=last,
+        daemon_uid: nix::unistd::geteuid().as_raw(),
+        devtools_ports: host.isolation.devtools_ports.clone(),
+        resolvers: sys::ruleset::resolvers(&resolvers),
+        allow: host.isolation.allow.clone(),
+    };
+    let firewall = system.filter(&host.isolation.nft, &filter).await?;
+    if let Err(error) = sys::firewall::prove(system, Identity { uid: last, gid: last }).await {
+        firewall.remove().await?;
+        return Err(error.into());
+    }
+    tracing::info!(table = firewall.table(), "sessions reach the public internet only");
+    Ok(Some(firewall))
 }
 
 struct Signals {

@@ -7,6 +7,8 @@ fn main() -> ExitCode {
     match std::env::args_os().nth(1) {
         Some(word) if word == "exec" => valetd::sys::exec_main(),
         Some(word) if word == "keeper" => valetd::sys::keeper_main(),
+        Some(word) if word == "space" => valetd::sys::space_main(),
+        Some(word) if word == "probe" => valetd::sys::probe_main(),
         _ => valetd::cli::main().into(),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
@@ -13,7 +14,7 @@ use super::devtools::Client;
 use super::port;
 use super::profile_dir::{Error as ProfileError, ProfileDir};
 use super::trial::{Finding, Preparation, Trial};
-use crate::supervise::{Command, Identity, Program, ProgramError, Running};
+use crate::supervise::{Command, Confinement, Program, ProgramError, Running};
 
 /// Below this, Chromium's shared memory goes to its TMPDIR instead: pages crash when /dev/shm is full.
 const MIN_SHM_BYTES: u64 = 512 * 1024 * 1024;
@@ -55,6 +56,8 @@ pub struct Places {
     pub profile: Arc<ProfileDir>,
     /// Its `TMPDIR`. Short, since Chromium puts a socket in it.
     pub tmp: PathBuf,
+    /// Loopback ports, one of which DevTools listens on; the firewall keeps them for the daemon.
+    pub devtools_ports: RangeInclusive<u16>,
 }
 
 /// What a browser draws on.
@@ -74,7 +77,7 @@ pub type Variables = Vec<(OsString, OsString)>;
 pub struct Chromium {
     /// Read at each start. Somebody else's task may replace it, for the next one.
     config: watch::Sender<Config>,
-    identity: Option<Identity>,
+    confinement: Confinement,
     places: Places,
     screen: Screen,
     port: watch::Sender<Option<u16>>,
@@ -94,11 +97,11 @@ struct Attempt {
 
 impl Chromium {
     /// A browser that will fill `screen`.
-    pub fn new(config: Config, identity: Option<Identity>, places: Places, screen: Screen) -> Self {
+    pub fn new(config: Config, confinement: Confinement, places: Places, screen: Screen) -> Self {
         let port = watch::Sender::new(None);
         Self {
             config: watch::Sender::new(config),
-            identity,
+            confinement,
             places,
             screen,
             port,
@@ -203,10 +206,18 @@ impl Chromium {
         env
     }
 
+    /// Size of the `/dev/shm` that it will have, if it can be told.
+    fn shm_bytes(&self) -> Option<u64> {
+        match &self.confinement.space {
+            Some(space) => Some(space.shm_bytes()),
+            None => shm_bytes(Path::new("/dev/shm")),
+        }
+    }
+
     /// Makes sure that the port is served by our own browser: between our choice and Chromium's bind, anybody could have
     /// taken it.
     fn check_owner(&self, port: u16) -> Result<(), ProgramError> {
-        let ours = self.identity.map_or_else(|| nix::unistd::geteuid().as_raw(), |identity| identity.uid);
+        let ours = self.confinement.uid().unwrap_or_else(|| nix::unistd::geteuid().as_raw());
         match port::listener_uid(port) {
             Ok(Some(uid)) if uid == ours => Ok(()),
             Ok(Some(uid)) => Err(ProgramError::new(format!(
@@ -234,16 +245,16 @@ impl Program for Chromium {
             .profile
             .remove_leftovers()
             .map_err(|error| ProgramError::caused_by("cannot prepare the profile", error))?;
-        let port =
-            port::choose_free().map_err(|error| ProgramError::caused_by("no free DevTools port", error))?;
+        let port = port::choose_free(&self.places.devtools_ports)
+            .map_err(|error| ProgramError::caused_by("no free DevTools port", error))?;
         self.port.send_replace(Some(port));
         let config = self.config.borrow().clone();
         Ok(Command {
-            args: self.args(&config, port, shm_bytes(Path::new("/dev/shm"))),
+            args: self.args(&config, port, self.shm_bytes()),
             env: self.env(&config, screen),
             program: config.program,
             cwd: self.places.profile.path().to_owned(),
-            identity: self.identity,
+            confinement: self.confinement.clone(),
             max_open_files: MAX_OPEN_FILES,
             ready_fd: false,
         })
@@ -313,9 +324,9 @@ mod tests {
             env: BTreeMap::from([("TZ".into(), "Europe/Vienna".into()), ("HOME".into(), "/etc".into())]),
         };
         let profile = Arc::new(ProfileDir::lock(dir, "p", None).unwrap());
-        let places = Places { profile, tmp: "/run/t".into() };
+        let places = Places { profile, tmp: "/run/t".into(), devtools_ports: 21_000..=21_999 };
         let variables = Box::new(|| Err(ProgramError::new("the display is not up")));
-        Chromium::new(config, None, places, Screen { width: 800, height: 600, variables })
+        Chromium::new(config, Confinement::default(), places, Screen { width: 800, height: 600, variables })
     }
 
     #[test]

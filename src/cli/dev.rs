@@ -156,6 +156,8 @@ fn settings(args: &DevArgs, place: &Place) -> toml::Table {
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, args.port)).to_string();
     let value = json!({
         "host": { "state_dir": path("state"), "runtime_dir": path("run"), "drain_budget": "15s" },
+        // Pages under development are served from loopback.
+        "isolation": { "network": "open" },
         "session": { "id": SESSION },
         "display": { "size": args.display_size.as_deref().unwrap_or("1280x800") },
         "browser": {

@@ -8,6 +8,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::output::{answer, complain};
+use super::rehearsal;
 use super::run::programs;
 use super::{DoctorArgs, Exit};
 use crate::config::{Config, load};
@@ -95,9 +96,10 @@ fn examine(config: &Config) -> Vec<Check> {
     checks.extend(programs(config).into_iter().map(|(key, path, package)| program(key, path, package)));
     checks.push(containment());
     checks.extend(user_namespaces());
-    checks.push(shared_memory());
+    checks.push(shared_memory(config));
     checks.push(memory());
     checks.push(uid_range(config));
+    checks.extend(isolation(config));
     checks.push(port("gateway", config.gateway.listen));
     checks.push(port("api", config.api.listen));
     checks
@@ -197,7 +199,16 @@ fn user_namespaces() -> Vec<Check> {
     checks
 }
 
-fn shared_memory() -> Check {
+fn shared_memory(config: &Config) -> Check {
+    let own = config.host.isolation.shm_bytes;
+    if nix::unistd::geteuid().is_root() {
+        let found = format!("each session's /dev/shm has {} MiB", own >> 20);
+        if own >= MIN_SHM_BYTES {
+            return Check::ok("shm", found);
+        }
+        let slow = format!("{found}: browsers will keep shared memory in their TMPDIR");
+        return Check::warn("shm", slow, "set isolation.shm_size to \"512MiB\" or more");
+    }
     let bytes = rustix::fs::statvfs("/dev/shm").map(|stat| stat.f_blocks.saturating_mul(stat.f_frsize));
     match bytes {
         Ok(bytes) if bytes >= MIN_SHM_BYTES => Check::ok("shm", format!("/dev/shm has {} MiB", bytes >> 20)),
@@ -247,6 +258,36 @@ fn uid_range(config: &Config) -> Check {
             "set host.first_uid to a free range",
         ),
     }
+}
+
+/// Makes a space and packet filter rules as a session would have them, tries both, and takes them away again.
+fn isolation(config: &Config) -> Vec<Check> {
+    if !nix::unistd::geteuid().is_root() {
+        return Vec::new();
+    }
+    let found = rehearsal::run(&config.host);
+    let space = match found.space {
+        Ok(()) => Check::ok("namespaces", "a session has its own /tmp, /dev/shm and process list"),
+        Err(problem) => {
+            Check::fail("namespaces", problem, "give valetd CAP_SYS_ADMIN; in a container, run it privileged")
+        }
+    };
+    let filter = match found.filter {
+        None => Check::warn(
+            "network",
+            "isolation.network = \"open\": sessions reach this host's services and private networks",
+            "set isolation.network to \"auto\" or \"filtered\"",
+        ),
+        Some(Ok(())) => {
+            Check::ok("network", "a connection from a session's uid to this host was tried, and refused")
+        }
+        Some(Err(problem)) => Check::fail(
+            "network",
+            problem,
+            "apt-get install nftables, on a kernel with nf_tables; or set isolation.network = \"open\"",
+        ),
+    };
+    vec![space, filter]
 }
 
 fn port(name: &'static str, address: SocketAddr) -> Check {

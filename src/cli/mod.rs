@@ -10,6 +10,7 @@ pub mod doctor;
 mod entry;
 pub mod exit;
 pub mod output;
+mod rehearsal;
 pub mod run;
 pub mod status;
 pub mod token;

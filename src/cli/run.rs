@@ -14,6 +14,9 @@ use crate::vnc::RfbSource;
 /// The machines have two cores; viewers, supervision and health share them.
 const WORKERS: usize = 2;
 
+/// The one program that can be done without.
+const NFT_KEY: &str = "isolation.nft";
+
 /// Runs the daemon until it is told to stop.
 pub fn run(args: &RunArgs, credentials_dir: Option<&Path>, err: &mut dyn Write) -> Exit {
     let config = match load(Some(&args.config), std::env::vars_os(), credentials_dir) {
@@ -64,10 +67,10 @@ pub(super) fn exit_of(error: &Error) -> Exit {
 
 /// The first program that the configuration needs and this machine lacks, in words with a remedy.
 pub(super) fn missing_program(config: &Config) -> Option<String> {
-    programs(config)
-        .into_iter()
-        .find(|(_key, path, _package)| !path.is_file())
-        .map(|(key, path, package)| format!("{key} = {}: no such program; install {package}", path.display()))
+    programs(config).into_iter().find(|(_key, path, _package)| !path.is_file()).map(|(key, path, package)| {
+        let other = if key == NFT_KEY { ", or set isolation.network = \"open\"" } else { "" };
+        format!("{key} = {}: no such program; install {package}{other}", path.display())
+    })
 }
 
 /// The programs that the configuration needs: key, path, Debian package.
@@ -85,6 +88,9 @@ pub(super) fn programs(config: &Config) -> Vec<(&'static str, &Path, &'static st
     programs.extend(
         session.browser.iter().map(|browser| ("browser.program", browser.program.as_path(), "chromium")),
     );
+    if config.host.isolation.filters() {
+        programs.push((NFT_KEY, config.host.isolation.nft.as_path(), "nftables"));
+    }
     programs
 }
 

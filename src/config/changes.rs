@@ -3,6 +3,7 @@
 use super::settings::Config;
 use crate::auth;
 use crate::auth::KeyConfig;
+use crate::session::HostConfig;
 
 /// A part of the settings that differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +26,8 @@ pub fn differences(old: &Config, new: &Config) -> Vec<Change> {
     let static_dir = old_gateway.static_dir != new_gateway.static_dir;
     // The signing key belongs to `valetd token`, which reads it afresh: no daemon has to know.
     let parts = [
-        ("host", old.host != new.host || old.drain_budget != new.drain_budget, false),
+        ("host", !same_host(&old.host, &new.host) || old.drain_budget != new.drain_budget, false),
+        ("isolation", old.host.isolation != new.host.isolation, false),
         ("session", session, false),
         ("sessions", old.rules != new.rules, false),
         ("display", display, false),
@@ -47,6 +49,14 @@ pub fn differences(old: &Config, new: &Config) -> Vec<Change> {
         .filter(|(_, differs, _)| *differs)
         .map(|(part, _, live)| Change { part, live })
         .collect()
+}
+
+/// But for `[isolation]`, which is a part of its own.
+fn same_host(old: &HostConfig, new: &HostConfig) -> bool {
+    // Taken apart by name: a new field must be thought of here.
+    let HostConfig { state_dir, runtime_dir, first_uid, uid_count, isolation: _ } = old;
+    (state_dir, runtime_dir, first_uid, uid_count)
+        == (&new.state_dir, &new.runtime_dir, &new.first_uid, &new.uid_count)
 }
 
 /// [`crate::secret::Secret`] has no `PartialEq`, so that nobody compares a peer's secret by accident. Both of these are

@@ -11,7 +11,7 @@ use super::mistake::Mistake;
 use super::settings::Log;
 use super::values::{display_size, rfb_address, socket_path};
 use crate::ids::{SessionId, UserId};
-use crate::session::HostConfig;
+use crate::session::{HostConfig, Isolation};
 use crate::telemetry::Format;
 use crate::vnc::RfbSource;
 use crate::{api, display};
@@ -47,13 +47,14 @@ const DEFAULT_API_SOCKET: &str = "/run/valetd/control.sock";
 const DEFAULT_LEVEL: &str = "info";
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-pub(super) fn host(document: &mut Document) -> (HostConfig, Duration) {
+pub(super) fn host(document: &mut Document, isolation: Isolation) -> (HostConfig, Duration) {
     let mut section = document.section("host");
     let host = HostConfig {
         state_dir: section.path("state_dir", DEFAULT_STATE_DIR),
         runtime_dir: section.path("runtime_dir", DEFAULT_RUNTIME_DIR),
         first_uid: section.number("first_uid", DEFAULT_FIRST_UID, LEAST_UID..=MOST_UID),
         uid_count: section.number("uid_count", DEFAULT_UID_COUNT, 1..=1_000_000),
+        isolation,
     };
     let last = host.first_uid.saturating_add(host.uid_count - 1);
     if last > MOST_UID || RESERVED_UIDS.iter().any(|uid| (host.first_uid..=last).contains(uid)) {

@@ -11,7 +11,7 @@ use super::document::Document;
 use super::mistake::{ConfigErrors, Mistake};
 use super::secrets::{Files, Wanted};
 use super::settings::Config;
-use super::{auth, browser, cdp, gateway, host, sessions};
+use super::{auth, browser, cdp, gateway, host, isolation, sessions};
 
 /// Variables that begin so are ours: `VALETD_GATEWAY__LISTEN` sets `gateway.listen`.
 pub const ENVIRONMENT_PREFIX: &str = "VALETD_";
@@ -97,7 +97,8 @@ fn check_all(
     let table = parse(text)?;
     let (variables, mistakes) = ours(environment);
     let mut document = Document::new(table, variables, mistakes);
-    let (host, drain_budget) = host::host(&mut document);
+    let isolation = isolation::isolation(&mut document);
+    let (host, drain_budget) = host::host(&mut document, isolation);
     let session = host::session(&mut document)?;
     let rules = sessions::sessions(&mut document);
     let display = host::display(&mut document);

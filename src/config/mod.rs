@@ -13,6 +13,7 @@ mod changes;
 mod document;
 mod gateway;
 mod host;
+mod isolation;
 mod load;
 mod mistake;
 mod resolved;

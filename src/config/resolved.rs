@@ -7,9 +7,9 @@ use std::time::Duration;
 use toml::Value;
 
 use super::settings::{Config, Signing};
-use super::values::{write_byte_size, write_duration};
+use super::values::{write_duration, write_size};
 use crate::auth::{Algorithm, KeyConfig};
-use crate::session::{Capacity, Rules};
+use crate::session::{Capacity, Isolation, Network, Rules};
 use crate::telemetry::Format;
 use crate::vnc::RfbSource;
 
@@ -17,6 +17,7 @@ use crate::vnc::RfbSource;
 pub fn resolved(config: &Config) -> String {
     let mut page = Page::default();
     host(&mut page, config);
+    isolation(&mut page, &config.host.isolation);
     session(&mut page, config);
     gateway(&mut page, config);
     page.section("cdp");
@@ -46,6 +47,22 @@ fn host(page: &mut Page, config: &Config) {
     page.bare("first_uid", host.first_uid);
     page.bare("uid_count", host.uid_count);
     page.duration("drain_budget", config.drain_budget);
+}
+
+fn isolation(page: &mut Page, isolation: &Isolation) {
+    page.section("isolation");
+    let network = match isolation.network {
+        Network::Auto => "auto",
+        Network::Filtered => "filtered",
+        Network::Open => "open",
+    };
+    page.text("network", network);
+    page.list("allow", &isolation.allow.iter().map(ToString::to_string).collect::<Vec<_>>());
+    let ports = &isolation.devtools_ports;
+    page.text("devtools_ports", format_args!("{}-{}", ports.start(), ports.end()));
+    page.text("shm_size", write_size(isolation.shm_bytes));
+    page.bare("hide_processes", isolation.hide_processes);
+    page.path("nft", &isolation.nft);
 }
 
 fn session(page: &mut Page, config: &Config) {
@@ -90,7 +107,7 @@ fn rules(page: &mut Page, rules: &Rules) {
     match rules.capacity {
         Capacity::Derived { memory_per_session } => {
             page.text("max", "auto");
-            page.text("memory_per_session", write_byte_size(memory_per_session));
+            page.text("memory_per_session", write_size(memory_per_session));
         }
         Capacity::Fixed(count) => {
             page.bare("max", count);
@@ -105,8 +122,9 @@ fn rules(page: &mut Page, rules: &Rules) {
     let or_none = |duration: Option<Duration>| duration.map_or_else(|| "none".to_owned(), write_duration);
     page.text("idle_timeout", or_none(rules.idle_timeout));
     page.text("max_duration", or_none(rules.max_duration));
-    page.text("memory_max", rules.limits.memory_bytes.map_or_else(|| "none".to_owned(), write_byte_size));
+    page.text("memory_max", rules.limits.memory_bytes.map_or_else(|| "none".to_owned(), write_size));
     page.bare("pids_max", rules.limits.pids.unwrap_or_default());
+    page.bare("cpu_weight", rules.limits.cpu_weight.unwrap_or_default());
     page.list("allowed_env", &rules.allowed_env);
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use toml::Value;
 
 use super::document::{Document, Section, Show};
-use super::values::byte_size;
+use super::values::size_within;
 use crate::session::{Capacity, Rules};
 use crate::sys::Limits;
 
@@ -44,11 +44,13 @@ const REFUSED_ENV: [&str; 12] = [
 const LEAST_PIDS: i64 = 64;
 const MOST_PIDS: i64 = 4_194_304;
 const DEFAULT_PIDS: u64 = 4096;
+/// The kernel's own: sessions share what there is evenly.
+const DEFAULT_CPU_WEIGHT: u64 = 100;
 
 pub(super) fn sessions(document: &mut Document) -> Rules {
     let mut section = document.section("sessions");
     let memory_per_session = section
-        .parsed("memory_per_session", |text| byte_size(text, &MEMORY_PER_SESSION))
+        .parsed("memory_per_session", |text| size_within(text, &MEMORY_PER_SESSION))
         .unwrap_or(DEFAULT_MEMORY_PER_SESSION);
     let derived = Capacity::Derived { memory_per_session };
     let capacity =
@@ -82,13 +84,14 @@ fn capacity(value: &Value, derived: Capacity) -> Result<Capacity, String> {
 fn limits(section: &mut Section<'_>) -> Limits {
     let memory = |text: &str| match text {
         "none" => Ok(None),
-        text => byte_size(text, &MEMORY_PER_SESSION)
+        text => size_within(text, &MEMORY_PER_SESSION)
             .map(Some)
             .map_err(|problem| format!("{problem}, or \"none\"")),
     };
     let memory_bytes = section.parsed("memory_max", memory).flatten();
     let pids = section.number("pids_max", DEFAULT_PIDS.cast_signed(), LEAST_PIDS..=MOST_PIDS);
-    Limits { memory_bytes, pids: Some(pids.unsigned_abs()) }
+    let cpu_weight = section.number("cpu_weight", DEFAULT_CPU_WEIGHT, 1..=10_000);
+    Limits { memory_bytes, pids: Some(pids.unsigned_abs()), cpu_weight: Some(cpu_weight) }
 }
 
 fn allowed_env(section: &mut Section<'_>) -> Vec<String> {

@@ -19,7 +19,8 @@ const MILLISECONDS_IN_HOUR: u64 = 60 * MILLISECONDS_IN_MINUTE;
 const UNITS: [(&str, u64); 4] =
     [("ms", 1), ("h", MILLISECONDS_IN_HOUR), ("m", MILLISECONDS_IN_MINUTE), ("s", MILLISECONDS_IN_SECOND)];
 
-const BYTE_UNITS: [(&str, u64); 4] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+/// Largest first.
+const SIZES: [(&str, u64); 4] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
 
 impl Section<'_> {
     /// A string that `parse` understands.
@@ -91,30 +92,6 @@ impl Section<'_> {
     }
 }
 
-/// A number of bytes: `"512KiB"`, `"1280MiB"`, `"2GiB"`.
-pub(super) fn byte_size(text: &str, range: &RangeInclusive<u64>) -> Result<u64, String> {
-    let refusal = || {
-        format!(
-            "must be {} to {}, as in \"1280MiB\" or \"2GiB\"",
-            write_byte_size(*range.start()),
-            write_byte_size(*range.end())
-        )
-    };
-    let (name, unit) = BYTE_UNITS.iter().find(|(name, _)| text.ends_with(name)).ok_or_else(refusal)?;
-    let digits = text.strip_suffix(name).unwrap_or_default();
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(refusal());
-    }
-    let bytes = digits.parse::<u64>().ok().and_then(|count| count.checked_mul(*unit));
-    bytes.filter(|bytes| range.contains(bytes)).ok_or_else(refusal)
-}
-
-/// A number of bytes in the largest unit that leaves no rest.
-pub(super) fn write_byte_size(bytes: u64) -> String {
-    let fits = BYTE_UNITS.iter().find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit));
-    fits.map_or_else(|| format!("{bytes}"), |(name, unit)| format!("{}{name}", bytes / unit))
-}
-
 /// A length of time: `"250ms"`, `"5s"`, `"2m"`, `"1h"`.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let refusal = || "must be a whole number with a unit: \"250ms\", \"5s\", \"2m\" or \"1h\"".to_owned();
@@ -141,12 +118,41 @@ pub(super) fn write_duration(duration: Duration) -> String {
         .map_or_else(|| format!("{milliseconds}ms"), |(name, unit)| format!("{}{name}", milliseconds / unit))
 }
 
+/// A number of bytes: `"64KiB"`, `"512MiB"`, `"1GiB"`.
+pub(super) fn parse_size(text: &str) -> Result<u64, String> {
+    let refusal = || "must be a whole number with a unit: \"64KiB\", \"512MiB\" or \"1GiB\"".to_owned();
+    for (name, bytes) in SIZES {
+        let Some(digits) = text.strip_suffix(name) else { continue };
+        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(refusal());
+        }
+        let number: u64 = digits.parse().map_err(|_| refusal())?;
+        return number.checked_mul(bytes).ok_or_else(refusal);
+    }
+    Err(refusal())
+}
+
+/// The shortest way to write a number of bytes that [`parse_size`] understands; they are whole KiB.
+pub(super) fn write_size(bytes: u64) -> String {
+    let unit = SIZES.iter().find(|(_, unit)| bytes != 0 && bytes.is_multiple_of(*unit));
+    unit.map_or_else(|| format!("{}KiB", bytes >> 10), |(name, unit)| format!("{}{name}", bytes / unit))
+}
+
 fn duration_within(text: &str, range: &RangeInclusive<Duration>) -> Result<Duration, String> {
     let duration = parse_duration(text)?;
     if range.contains(&duration) {
         return Ok(duration);
     }
     Err(format!("must be {} to {}", write_duration(*range.start()), write_duration(*range.end())))
+}
+
+/// A number of bytes in a range.
+pub(super) fn size_within(text: &str, range: &RangeInclusive<u64>) -> Result<u64, String> {
+    let bytes = parse_size(text)?;
+    if range.contains(&bytes) {
+        return Ok(bytes);
+    }
+    Err(format!("must be {} to {}", write_size(*range.start()), write_size(*range.end())))
 }
 
 /// A path from the root, without `..`.
@@ -264,6 +270,19 @@ mod tests {
             "9999999999999999h",
         ] {
             assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_a_whole_number_and_a_binary_unit() {
+        for (text, bytes) in
+            [("64KiB", 64 << 10), ("512MiB", 512 << 20), ("1GiB", 1 << 30), ("3GiB", 3 << 30)]
+        {
+            assert_eq!(parse_size(text), Ok(bytes), "{text}");
+            assert_eq!(write_size(bytes), text);
+        }
+        for bad in ["", "1", "1G", "1GB", "GiB", "-1GiB", "1.5GiB", "99999999999GiB", "1 GiB"] {
+            assert!(parse_size(bad).is_err(), "{bad}");
         }
     }
 

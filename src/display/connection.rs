@@ -30,6 +30,9 @@ pub enum Error {
     /// The answer to a harmless request was an error.
     #[error("the X server answered with error code {0}")]
     Protocol(u8),
+    /// The socket is somebody else's: the session owns its directory, and could have put a link there.
+    #[error("the X server's socket belongs to uid {0}, not to the session")]
+    Stranger(u32),
     /// It has no screen.
     #[error("the X server has no screen")]
     NoScreen,
@@ -42,12 +45,16 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects with the display's cookie.
+    /// Connects with the display's cookie, to a server that runs as `owner` where one is given.
     ///
     /// # Errors
-    /// When the socket is not there or the server refuses.
-    pub async fn open(socket: &Path, cookie: &Cookie) -> Result<Self, Error> {
+    /// When the socket is not there or not the owner's, or the server refuses.
+    pub async fn open(socket: &Path, cookie: &Cookie, owner: Option<u32>) -> Result<Self, Error> {
         let mut stream = UnixStream::connect(socket).await?;
+        let uid = stream.peer_cred()?.uid();
+        if owner.is_some_and(|owner| owner != uid) {
+            return Err(Error::Stranger(uid));
+        }
         let (mut connect, setup) =
             Connect::with_authorization(PROTOCOL.as_bytes().to_vec(), cookie.expose().to_vec());
         stream.write_all(&setup).await?;

@@ -14,7 +14,8 @@ use super::config::Config;
 use super::connection::Connection;
 use super::number::Reservation;
 use crate::supervise::spec::READY_FD;
-use crate::supervise::{Command, Identity, Program, ProgramError, Running};
+use crate::supervise::{Command, Confinement, Program, ProgramError, Running};
+use crate::sys::Space;
 
 /// Xvfb holds a socket a client, and little else.
 const MAX_OPEN_FILES: u64 = 4096;
@@ -24,7 +25,7 @@ const MAX_OPEN_FILES: u64 = 4096;
 pub struct Address {
     /// The number in `:N`.
     pub number: u32,
-    /// Its socket.
+    /// Its socket, as the host sees it.
     pub socket: PathBuf,
 }
 
@@ -35,6 +36,8 @@ pub struct Display {
     /// The file that clients present as `XAUTHORITY`.
     pub authority: Arc<Path>,
     cookie: Cookie,
+    /// Whose the server must be.
+    owner: Option<u32>,
 }
 
 impl Display {
@@ -61,7 +64,7 @@ impl Display {
     /// # Errors
     /// When none is up, or it does not let us in.
     pub async fn connect(&self) -> Result<Connection, ProgramError> {
-        Connection::open(&self.address()?.socket, &self.cookie)
+        Connection::open(&self.address()?.socket, &self.cookie, self.owner)
             .await
             .map_err(|error| ProgramError::caused_by("no connection to the X server", error))
     }
@@ -70,37 +73,47 @@ impl Display {
 /// The X server of one session.
 pub struct Xvfb {
     config: Config,
-    identity: Option<Identity>,
+    confinement: Confinement,
     home: PathBuf,
     authority: Arc<Path>,
     cookie: Cookie,
     number: u32,
+    /// Where it listens, as the host sees it.
     socket: PathBuf,
+    /// Where X clients of the host look for it, if that is another place.
+    link: Option<PathBuf>,
     address: watch::Sender<Option<Address>>,
     // One probe runs at a time; the lock only makes that visible to the compiler.
     connection: Mutex<Option<Connection>>,
 }
 
 impl Xvfb {
-    /// An X server that will run as `identity` with the cookie that stands in `authority`, always under the number of
-    /// `reservation`, which has to outlive it.
+    /// An X server that will run in `confinement` with the cookie that stands in `authority`, always under the number of
+    /// `reservation`, which has to outlive it. In a space its socket lies in the session's own `/tmp`, and a link stands
+    /// for it in the host's.
     pub fn new(
         config: Config,
         reservation: &Reservation,
-        identity: Option<Identity>,
+        confinement: Confinement,
         home: PathBuf,
         authority: PathBuf,
         cookie: Cookie,
     ) -> Self {
         let authority = Arc::from(authority);
+        let usual = reservation.socket();
+        let (socket, link) = match &confinement.space {
+            Some(space) => (inside(space, &usual), Some(usual)),
+            None => (usual, None),
+        };
         Self {
             config,
-            identity,
+            confinement,
             home,
             authority,
             cookie,
             number: reservation.number(),
-            socket: reservation.socket(),
+            socket,
+            link,
             address: watch::Sender::new(None),
             connection: Mutex::new(None),
         }
@@ -112,6 +125,7 @@ impl Xvfb {
             address: self.address.subscribe(),
             authority: Arc::clone(&self.authority),
             cookie: self.cookie.clone(),
+            owner: self.confinement.uid(),
         }
     }
 
@@ -137,7 +151,9 @@ impl Xvfb {
 impl Program for Xvfb {
     fn command(&self) -> Result<Command, ProgramError> {
         self.address.send_replace(None);
-        if let Some(sockets) = self.socket.parent() {
+        // In a space the server makes its own: what lies there is the session's, and not to be touched by root.
+        let usual = self.link.as_ref().unwrap_or(&self.socket);
+        if let Some(sockets) = usual.parent() {
             make_socket_dir(sockets).map_err(|error| {
                 ProgramError::caused_by(format!("cannot make {}", sockets.display()), error)
             })?;
@@ -152,7 +168,7 @@ impl Program for Xvfb {
             args: self.args(),
             env,
             cwd: self.home.clone(),
-            identity: self.identity,
+            confinement: self.confinement.clone(),
             max_open_files: MAX_OPEN_FILES,
             ready_fd: true,
         })
@@ -168,6 +184,10 @@ impl Program for Xvfb {
                 "Xvfb took display :{number} in place of :{}",
                 self.number
             )));
+        }
+        if let Some(link) = &self.link {
+            point(link, &self.socket)
+                .map_err(|error| ProgramError::caused_by(format!("cannot link {}", link.display()), error))?;
         }
         self.address.send_replace(Some(Address { number, socket: self.socket.clone() }));
         Ok(())
@@ -195,12 +215,30 @@ impl Program for Xvfb {
             *connection = None;
         }
         self.address.send_replace(None);
-        // A killed server leaves it; the number is reserved, so it is ours.
-        match std::fs::remove_file(&self.socket) {
+        // A killed server leaves it; the number is reserved, so it is ours. One in a space goes with its session, or when
+        // the next server of that number finds nobody behind it.
+        let usual = self.link.as_ref().unwrap_or(&self.socket);
+        match std::fs::remove_file(usual) {
             Ok(()) => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => tracing::warn!(path = %self.socket.display(), %error, "cannot remove the X socket"),
+            Err(error) => tracing::warn!(path = %usual.display(), %error, "cannot remove the X socket"),
         }
+    }
+}
+
+/// Where something in `/tmp` of a space lies on the host.
+fn inside(space: &Space, path: &Path) -> PathBuf {
+    space.tmp().join(path.strip_prefix("/tmp").unwrap_or(path))
+}
+
+/// Puts a link to `socket` at `link`, in place of one that is left from a dead server.
+fn point(link: &Path, socket: &Path) -> std::io::Result<()> {
+    match std::os::unix::fs::symlink(socket, link) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            std::fs::remove_file(link)?;
+            std::os::unix::fs::symlink(socket, link)
+        }
+        outcome => outcome,
     }
 }
 
@@ -223,7 +261,7 @@ mod tests {
         let xvfb = Xvfb::new(
             Config { xvfb: "/usr/bin/Xvfb".into(), width: 800, height: 600, depth: 24 },
             &reservation,
-            None,
+            Confinement::default(),
             "/".into(),
             "/run/a".into(),
             Cookie::generate().unwrap(),

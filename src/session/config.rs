@@ -1,10 +1,11 @@
 //! Settings of sessions, already checked.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::ids::{SessionId, UserId};
-use crate::sys::Limits;
+use crate::sys::{Destination, Limits};
 use crate::vnc::RfbSource;
 use crate::{browser, display};
 
@@ -36,6 +37,47 @@ pub struct HostConfig {
     pub first_uid: u32,
     /// Length of that range.
     pub uid_count: u32,
+    /// What keeps sessions from each other and from the host.
+    pub isolation: Isolation,
+}
+
+/// What keeps sessions from each other and from the host, where the daemon is root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Isolation {
+    /// Whether connections of sessions are filtered.
+    pub network: Network,
+    /// What they may reach although it is not the public internet.
+    pub allow: Vec<Destination>,
+    /// Loopback ports for the browsers' DevTools.
+    pub devtools_ports: RangeInclusive<u16>,
+    /// Size of each session's `/dev/shm`, in bytes.
+    pub shm_bytes: u64,
+    /// Whether a session sees its own processes only.
+    pub hide_processes: bool,
+    /// Path of the program that sets packet filter rules.
+    pub nft: PathBuf,
+}
+
+/// Whether connections of sessions are filtered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// Where the daemon is root.
+    Auto,
+    /// Yes, and without rules no session starts.
+    Filtered,
+    /// No.
+    Open,
+}
+
+impl Isolation {
+    /// Whether this daemon has to set rules.
+    pub fn filters(&self) -> bool {
+        match self.network {
+            Network::Auto => nix::unistd::geteuid().is_root(),
+            Network::Filtered => true,
+            Network::Open => false,
+        }
+    }
 }
 
 /// How many sessions there may be, and what each may do.

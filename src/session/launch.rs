@@ -14,7 +14,8 @@ use super::viewer::Facts;
 use crate::browser::{Chromium, Owner, Places, ProfileDir, ProfileError, Screen};
 use crate::display::{Cookie, Reservation, ReserveError, Xvfb};
 use crate::ids::ProfileName;
-use crate::supervise::{Identity, Program, RestartPolicy, ServiceSpec, Timing};
+use crate::supervise::{Confinement, Identity, Program, RestartPolicy, ServiceSpec, Timing};
+use crate::sys::{Host, SpaceError, SpaceSpec};
 use crate::vnc::{RfbAddress, RfbSource, X11vnc};
 
 /// Between probes, and for one probe: a hung service shows in health within the sum, 2 s at the most.
@@ -58,6 +59,9 @@ pub enum Error {
     /// No display number is free.
     #[error("cannot have a display")]
     Display(#[from] ReserveError),
+    /// It has no namespaces of its own.
+    #[error("cannot isolate the session")]
+    Space(#[from] SpaceError),
     /// The profile cannot be used.
     #[error("cannot use the session's profile")]
     Profile(#[from] ProfileError),
@@ -81,6 +85,15 @@ impl Site {
     }
 }
 
+/// What a session has on this host before anything runs for it; given back when dropped, which blocks.
+pub(super) struct Ground {
+    pub(super) runtime: RuntimeDir,
+    pub(super) reservation: Option<Reservation>,
+    cookie: Option<Cookie>,
+    /// The browser has it too, and is gone by then.
+    profile: Option<Arc<ProfileDir>>,
+}
+
 /// A session that is ready to be started.
 pub(super) struct Assembly {
     pub(super) services: Vec<ServiceSpec>,
@@ -88,19 +101,32 @@ pub(super) struct Assembly {
     pub(super) facts: Facts,
     /// The browser, for those who give it other settings before it starts.
     pub(super) browser: Option<Arc<Chromium>>,
-    /// Lives as long as the session does.
-    pub(super) kept: Kept,
 }
 
-/// What a session holds on this host besides its processes; given back when dropped, which blocks.
-pub(super) struct Kept {
-    pub(super) runtime: RuntimeDir,
-    pub(super) reservation: Option<Reservation>,
-    /// The browser has it too, and is gone by then.
-    profile: Option<Arc<ProfileDir>>,
-}
+impl Ground {
+    /// Makes it. A session without a profile of its own gets a blank one. Blocks.
+    pub(super) fn prepare(site: &Site, parts: &Parts, profile: Option<&ProfileName>) -> Result<Self, Error> {
+        let runtime = RuntimeDir::create(&site.host, site.slot, site.identity)?;
+        let (mut reservation, mut cookie) = (None, None);
+        if parts.browser.is_some() || matches!(parts.rfb, RfbSource::X11vnc { .. }) {
+            let fresh = Cookie::generate().map_err(Error::Random)?;
+            fresh.write(&runtime.authority(), site.identity).map_err(Error::Cookie)?;
+            cookie = Some(fresh);
+            reservation = Some(Reservation::take()?);
+        }
+        let owner = site.owner();
+        let profile = match (&parts.browser, profile) {
+            (None, _) => None,
+            (Some(_), Some(name)) => {
+                Some(ProfileDir::lock(&places::profiles(&site.host)?, name.as_str(), owner.as_ref())?)
+            }
+            (Some(_), None) => {
+                Some(ProfileDir::blank(places::scratch(&site.host, site.slot)?, owner.as_ref())?)
+            }
+        };
+        Ok(Self { runtime, reservation, cookie, profile: profile.map(Arc::new) })
+    }
 
-impl Kept {
     /// The profile that goes with the session.
     pub(super) fn blank_profile(&self) -> Option<&Path> {
         self.profile.as_ref().filter(|profile| profile.is_blank()).map(|profile| profile.path())
@@ -112,65 +138,88 @@ impl Kept {
         let blank = self.blank_profile().map(Path::to_owned);
         number.chain([self.runtime.path.clone()]).chain(blank).collect()
     }
-}
 
-/// Makes everything that a session needs before its first process. With `hold_browser`, its browser waits to be released.
-pub(super) fn assemble(
-    site: &Site,
-    parts: &Parts,
-    profile: Option<&ProfileName>,
-    hold_browser: bool,
-) -> Result<Assembly, Error> {
-    let identity = site.identity;
-    let runtime = RuntimeDir::create(&site.host, site.slot, identity)?;
-    let mut services = Vec::new();
-    let mut facts = Facts::default();
-    let mut reservation = None;
-
-    if parts.browser.is_some() || matches!(parts.rfb, RfbSource::X11vnc { .. }) {
-        let cookie = Cookie::generate().map_err(Error::Random)?;
-        cookie.write(&runtime.authority(), identity).map_err(Error::Cookie)?;
-        let number = Reservation::take()?;
-        let xvfb =
-            Xvfb::new(parts.display.clone(), &number, identity, runtime.tmp(), runtime.authority(), cookie);
-        reservation = Some(number);
-        facts.display = Some(xvfb.display());
-        services.push(service("xvfb", &[], Arc::new(xvfb), DISPLAY_TIMING));
-    }
-
-    let rfb = match (&parts.rfb, &facts.display) {
-        (RfbSource::X11vnc { program }, Some(display)) => {
-            let socket = runtime.rfb_socket();
-            let x11vnc =
-                X11vnc::new(program.clone(), identity, runtime.tmp(), socket.clone(), display.clone());
-            services.push(service("x11vnc", &["xvfb"], Arc::new(x11vnc), DISPLAY_TIMING));
-            RfbAddress::Unix(socket)
+    /// As whom the session's processes run, and what they see. A daemon that is not root has neither to give.
+    ///
+    /// # Errors
+    /// When its namespaces cannot be made.
+    pub(super) async fn confine(&self, site: &Site, system: &Host) -> Result<Confinement, Error> {
+        if site.identity.is_none() {
+            return Ok(Confinement::default());
         }
-        (RfbSource::X11vnc { .. }, None) => RfbAddress::Unix(runtime.rfb_socket()),
-        (RfbSource::External(address), _) => address.clone(),
-    };
-
-    let (mut browser, mut kept_profile) = (None, None);
-    if let (Some(config), Some(display)) = (&parts.browser, facts.display.clone()) {
-        let owner = site.owner();
-        let profile = match profile {
-            Some(name) => ProfileDir::lock(&places::profiles(&site.host)?, name.as_str(), owner.as_ref())?,
-            None => ProfileDir::blank(places::scratch(&site.host, site.slot)?, owner.as_ref())?,
+        let HostConfig { state_dir, runtime_dir, isolation, .. } = &*site.host;
+        let profile = self.profile.as_ref().map(|profile| profile.path().to_owned());
+        let spec = SpaceSpec {
+            tmp: self.runtime.tmp(),
+            hide: vec![state_dir.clone(), runtime_dir.clone()],
+            keep: std::iter::once(self.runtime.path.clone()).chain(profile).collect(),
+            shm_bytes: isolation.shm_bytes,
+            hide_processes: isolation.hide_processes,
         };
-        let profile = kept_profile.insert(Arc::new(profile));
-        let places = Places { profile: Arc::clone(profile), tmp: runtime.tmp() };
-        let (width, height) = (parts.display.width, parts.display.height);
-        let screen = Screen { width, height, variables: Box::new(move || display.variables()) };
-        let chromium = Arc::new(Chromium::new(config.clone(), identity, places, screen));
-        facts.devtools_port = Some(chromium.devtools_port());
-        let home = profile.path().to_owned();
-        facts.cdp_paths = Some(CdpPaths { downloads: home.join("Downloads"), home, tmp: runtime.tmp() });
-        browser = Some(Arc::clone(&chromium));
-        let spec = service(BROWSER, &["xvfb"], chromium, BROWSER_TIMING);
-        services.push(ServiceSpec { held: hold_browser, ..spec });
+        Ok(Confinement { identity: site.identity, space: Some(system.space(&spec).await?) })
     }
-    let kept = Kept { runtime, reservation, profile: kept_profile };
-    Ok(Assembly { services, rfb, facts, browser, kept })
+
+    /// The session's services in their order. With `hold_browser`, its browser waits to be released.
+    pub(super) fn assemble(
+        &self,
+        site: &Site,
+        parts: &Parts,
+        confinement: &Confinement,
+        hold_browser: bool,
+    ) -> Assembly {
+        let Self { runtime, reservation, cookie, profile } = self;
+        let mut services = Vec::new();
+        let mut facts = Facts::default();
+        if let (Some(number), Some(cookie)) = (reservation, cookie) {
+            let xvfb = Xvfb::new(
+                parts.display.clone(),
+                number,
+                confinement.clone(),
+                runtime.tmp(),
+                runtime.authority(),
+                cookie.clone(),
+            );
+            facts.display = Some(xvfb.display());
+            services.push(service("xvfb", &[], Arc::new(xvfb), DISPLAY_TIMING));
+        }
+
+        let rfb = match (&parts.rfb, &facts.display) {
+            (RfbSource::X11vnc { program }, Some(display)) => {
+                let x11vnc = X11vnc::new(
+                    program.clone(),
+                    confinement.clone(),
+                    runtime.tmp(),
+                    runtime.rfb_socket(),
+                    display.clone(),
+                );
+                let address = x11vnc.address();
+                services.push(service("x11vnc", &["xvfb"], Arc::new(x11vnc), DISPLAY_TIMING));
+                address
+            }
+            (RfbSource::X11vnc { .. }, None) => RfbAddress::Unix(runtime.rfb_socket()),
+            (RfbSource::External(address), _) => address.clone(),
+        };
+
+        let mut browser = None;
+        if let (Some(config), Some(display), Some(profile)) = (&parts.browser, facts.display.clone(), profile)
+        {
+            let places = Places {
+                profile: Arc::clone(profile),
+                tmp: runtime.tmp(),
+                devtools_ports: site.host.isolation.devtools_ports.clone(),
+            };
+            let (width, height) = (parts.display.width, parts.display.height);
+            let screen = Screen { width, height, variables: Box::new(move || display.variables()) };
+            let chromium = Arc::new(Chromium::new(config.clone(), confinement.clone(), places, screen));
+            facts.devtools_port = Some(chromium.devtools_port());
+            let home = profile.path().to_owned();
+            facts.cdp_paths = Some(CdpPaths { downloads: home.join("Downloads"), home, tmp: runtime.tmp() });
+            browser = Some(Arc::clone(&chromium));
+            let spec = service(BROWSER, &["xvfb"], chromium, BROWSER_TIMING);
+            services.push(ServiceSpec { held: hold_browser, ..spec });
+        }
+        Assembly { services, rfb, facts, browser }
+    }
 }
 
 fn service(

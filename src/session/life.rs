@@ -10,7 +10,7 @@ use tokio::time::{sleep_until, timeout};
 
 use super::events::{EventLog, Happening};
 use super::external;
-use super::launch::{self, Assembly, Kept, Site};
+use super::launch::{self, Assembly, Ground, Site};
 use super::ledger::{Entry, Ledger};
 use super::publish::{Chronicle, Sources, publish_status, tab_crashed};
 use super::record::{Cause, End, SessionRecord, Warmth};
@@ -119,7 +119,7 @@ struct Standing {
     rfb: RfbAddress,
     facts: Facts,
     browser: Option<Arc<Chromium>>,
-    kept: Kept,
+    ground: Ground,
 }
 
 impl Life {
@@ -211,24 +211,44 @@ impl Life {
         label: &str,
     ) -> Result<Standing, Error> {
         let (site, made_of) = (self.site.clone(), parts.clone());
-        let assembly = blocking(ASSEMBLY_DEADLINE, move || {
-            launch::assemble(&site, &made_of, profile.as_ref(), hold_browser)
-        });
-        let Assembly { services, rfb, facts, browser, kept } = assembly.await.map_err(Error::Slow)??;
-        self.system.remove_on_death(&kept.runtime.path).await;
-        if let Some(blank) = kept.blank_profile() {
+        let prepared =
+            blocking(ASSEMBLY_DEADLINE, move || Ground::prepare(&site, &made_of, profile.as_ref()));
+        let ground = prepared.await.map_err(Error::Slow)??;
+        self.system.remove_on_death(&ground.runtime.path).await;
+        if let Some(blank) = ground.blank_profile() {
             self.system.remove_on_death(blank).await;
         }
-        if let Some(reservation) = &kept.reservation {
+        if let Some(reservation) = &ground.reservation {
             self.system.remove_on_death(&reservation.socket()).await;
             // A lock that holds something else by then is somebody else's.
             self.system.remove_on_death_if_holds(&reservation.lock_file(), Reservation::lock_text()).await;
         }
+        match self.group_on(&ground, parts, limits, hold_browser).await {
+            Ok((scope, group, Assembly { rfb, facts, browser, .. })) => {
+                group.rename(label);
+                Ok(Standing { scope, group, rfb, facts, browser, ground })
+            }
+            Err(error) => {
+                self.give_back(ground).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn group_on(
+        &self,
+        ground: &Ground,
+        parts: &Parts,
+        limits: Limits,
+        hold_browser: bool,
+    ) -> Result<(Scope, GroupHandle, Assembly), Error> {
+        let confinement = ground.confine(&self.site, &self.system).await?;
+        let mut assembly = ground.assemble(&self.site, parts, &confinement, hold_browser);
+        let services = std::mem::take(&mut assembly.services);
         let mut scope = Scope::new();
         let name = format!("s{}", self.site.slot);
         let group = Group::spawn(&mut scope, &name, services, &self.system, limits)?;
-        group.rename(label);
-        Ok(Standing { scope, group, rfb, facts, browser, kept })
+        Ok((scope, group, assembly))
     }
 
     /// The session's life from here to its end.
@@ -321,7 +341,7 @@ impl Life {
 
     /// Ends the session's processes, however long that takes, and gives back what it had.
     async fn take_down(&self, standing: Standing, mut ending: Ending) {
-        let Standing { mut scope, group, kept, browser, facts, .. } = standing;
+        let Standing { mut scope, group, ground, browser, facts, .. } = standing;
         drop((browser, facts));
         loop {
             let left = ending.deadline.saturating_duration_since(Instant::now());
@@ -357,10 +377,15 @@ impl Life {
         if !stragglers.is_empty() {
             tracing::warn!(slot = self.site.slot, tasks = ?stragglers, "tasks of a session did not end in time");
         }
-        for path in kept.paths() {
+        self.give_back(ground).await;
+    }
+
+    async fn give_back(&self, ground: Ground) {
+        // Before they are gone: whoever gets the number next tells the keeper the same paths.
+        for path in ground.paths() {
             self.system.forget(&path).await;
         }
-        if let Err(error) = blocking(RETURN_DEADLINE, move || drop(kept)).await {
+        if let Err(error) = blocking(RETURN_DEADLINE, move || drop(ground)).await {
             tracing::warn!(slot = self.site.slot, error = %chain(&error), "what a session had is not all given back");
         }
     }

@@ -30,7 +30,7 @@ mod viewer;
 
 pub use admission::Denial;
 pub use cdp::{AutomationCount, BrowserEnd, CdpPaths};
-pub use config::{Capacity, Config, HostConfig, Rules};
+pub use config::{Capacity, Config, HostConfig, Isolation, Network, Rules};
 pub use directory::{Occupancy, Sessions};
 pub use events::{Batch, Event, Events, Happening};
 pub use handle::{AmendError, CreateError, Created, ManagerHandle, Unresponsive};

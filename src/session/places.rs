@@ -133,6 +133,7 @@ fn remove(path: &Path) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::{Isolation, Network};
 
     #[test]
     fn each_run_starts_with_an_empty_private_directory_and_takes_it_along() {
@@ -142,6 +143,14 @@ mod tests {
             runtime_dir: dir.path().join("run"),
             first_uid: 20000,
             uid_count: 1,
+            isolation: Isolation {
+                network: Network::Open,
+                allow: Vec::new(),
+                devtools_ports: 21_000..=21_999,
+                shm_bytes: 1 << 30,
+                hide_processes: true,
+                nft: "/usr/sbin/nft".into(),
+            },
         };
         std::fs::create_dir_all(host.runtime_dir.join("s0/tmp/left")).unwrap();
         let runtime = RuntimeDir::create(&host, 0, None).unwrap();

@@ -130,6 +130,7 @@ fn within(asked: Limits, most: Limits) -> Result<Limits, Denial> {
     Ok(Limits {
         memory_bytes: least(asked.memory_bytes, most.memory_bytes, "limits.memory_bytes")?,
         pids: least(asked.pids, most.pids, "limits.pids")?,
+        cpu_weight: asked.cpu_weight.or(most.cpu_weight),
     })
 }
 
@@ -164,7 +165,7 @@ pub(super) mod tests {
             start_deadline: Duration::from_secs(60),
             idle_timeout: None,
             max_duration: Some(Duration::from_secs(3600)),
-            limits: Limits { memory_bytes: Some(1 << 30), pids: None },
+            limits: Limits { memory_bytes: Some(1 << 30), ..Limits::default() },
             allowed_env: vec!["TZ".into()],
         }
     }
@@ -200,14 +201,14 @@ pub(super) mod tests {
             display_size: Some((1280, 720)),
             start_url: Some("https://example.org/".into()),
             max_duration: Some(Duration::from_secs(60)),
-            limits: Limits { memory_bytes: Some(1 << 20), pids: Some(300) },
+            limits: Limits { memory_bytes: Some(1 << 20), pids: Some(300), cpu_weight: None },
             ..request()
         })
         .unwrap();
         assert_eq!((own.made_of.display.width, own.made_of.display.height), (1280, 720));
         assert_eq!(own.made_of.browser.unwrap().start_url, "https://example.org/");
         assert_eq!(own.max_duration, Some(Duration::from_secs(60)));
-        assert_eq!(own.limits, Limits { memory_bytes: Some(1 << 20), pids: Some(300) });
+        assert_eq!(own.limits, Limits { memory_bytes: Some(1 << 20), pids: Some(300), cpu_weight: None });
     }
 
     #[test]
@@ -218,7 +219,10 @@ pub(super) mod tests {
                 Denial::OverLimit { what: "max_duration" },
             ),
             (
-                CreateRequest { limits: Limits { memory_bytes: Some(2 << 30), pids: None }, ..request() },
+                CreateRequest {
+                    limits: Limits { memory_bytes: Some(2 << 30), ..Limits::default() },
+                    ..request()
+                },
                 Denial::OverLimit { what: "limits.memory_bytes" },
             ),
             (

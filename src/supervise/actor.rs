@@ -66,7 +66,7 @@ pub struct Group {
 
 impl Group {
     /// Starts the actor of a group called `name` (one path segment; also the `session` field of the log until
-    /// [`GroupHandle::rename`]), all stopped.
+    /// [`GroupHandle::rename`]), all stopped. `limits` are for all its services together.
     ///
     /// # Errors
     /// [`GraphError`] when the requirements make no order.

@@ -16,6 +16,7 @@ pub use actor::Group;
 pub use handle::{Gone, GroupHandle, RestartError, StopReport};
 pub use machine::GraphError;
 pub use spec::{
-    Command, Identity, Program, ProgramError, READY_FD, RestartPolicy, Running, ServiceSpec, Timing,
+    Command, Confinement, Identity, Program, ProgramError, READY_FD, RestartPolicy, Running, ServiceSpec,
+    Timing,
 };
 pub use status::{GroupStatus, ServiceState, ServiceStatus};

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use super::handle::Label;
 use super::machine::{RunEvent, RunId};
 use super::spec::Program;
 use crate::errors::chain;
-use crate::sys::{Cell, Child, Exit, Host, Limits, Spawned};
+use crate::sys::{Cell, Child, Exit, Host, Limits, Spawned, cgroup};
 use crate::tasks::blocking;
 
 /// For a program to prepare a start, and to clean up after an end.
@@ -28,6 +29,8 @@ const READ_BYTES: usize = 64 << 10;
 const READS_PER_TURN: usize = 16;
 /// A service that floods its output is read from so often, which slows it to some ten megabytes a second and never stops it.
 const FLOOD_PAUSE: Duration = Duration::from_millis(10);
+/// SIGKILL.
+const KILL: i32 = 9;
 /// A readiness line is a number or a word.
 const MAX_READY_LINE_BYTES: usize = 256;
 
@@ -63,11 +66,12 @@ impl Run {
             Ok((spawned, cell)) => {
                 let child = Arc::new(spawned.child);
                 let says_when_ready = spawned.ready.is_some();
+                let memory = Memory::of(&cell);
                 let launched = News::Launched { child: Arc::clone(&child), cell, says_when_ready };
                 if self.tell(launched).await.is_continue() {
                     let output = Output::new(spawned.stdout, spawned.stderr);
                     let token = self.token.clone();
-                    token.run_until_cancelled(self.watch(&child, output, spawned.ready)).await;
+                    token.run_until_cancelled(self.watch(&child, output, spawned.ready, memory)).await;
                 }
             }
             Err(reason) => {
@@ -103,7 +107,13 @@ impl Run {
     }
 
     /// Logs output, reports readiness and the end. Returns when all is said and both streams are closed.
-    async fn watch(&self, child: &Child, mut output: Output, ready: Option<pipe::Receiver>) {
+    async fn watch(
+        &self,
+        child: &Child,
+        mut output: Output,
+        ready: Option<pipe::Receiver>,
+        memory: Option<Memory>,
+    ) {
         let pid = child.pid();
         let (mut exited, mut line) = (false, ReadyLine::new(ready));
         while !exited || output.is_open() {
@@ -126,6 +136,7 @@ impl Run {
                         tracing::error!(session = %self.label, service = self.service, pid, %error, "cannot wait");
                         Exit::Unseen
                     });
+                    let exit = memory.as_ref().map_or(exit, |memory| memory.explain(exit));
                     self.log(pid, output.drain());
                     let last_line = output.capture.last_complaint();
                     let news = News::Event(RunEvent::Exited { exit, last_line }, output.capture.tail());
@@ -158,6 +169,30 @@ impl Run {
         match self.inbox.send((self.index, self.run, news)).await {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),
+        }
+    }
+}
+
+/// The out-of-memory killer's count for a cell when its run began.
+struct Memory {
+    dir: PathBuf,
+    kills_before: u64,
+}
+
+impl Memory {
+    /// `None` where memory is not accounted for.
+    fn of(cell: &Cell) -> Option<Self> {
+        let dir = cell.dir()?.to_owned();
+        cgroup::oom(&dir).map(|facts| Self { dir, kills_before: facts.kills })
+    }
+
+    /// The killer's own signal is no other than an operator's, so its count has to tell.
+    fn explain(&self, exit: Exit) -> Exit {
+        match (exit, cgroup::oom(&self.dir)) {
+            (Exit::Signal(KILL), Some(facts)) if facts.kills > self.kills_before => {
+                Exit::OutOfMemory { peak: facts.peak, limit: facts.limit }
+            }
+            _ => exit,
         }
     }
 }
@@ -279,5 +314,28 @@ impl ReadyLine {
                 return String::from_utf8_lossy(line).trim().to_owned();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f29_a_kill_is_the_want_of_memory_only_where_the_count_has_grown() {
+        let group = tempfile::tempdir().unwrap();
+        let dir = group.path().join("browser");
+        std::fs::create_dir(&dir).unwrap();
+        let kills = |count: u64| {
+            std::fs::write(dir.join("memory.events"), format!("oom 9\noom_kill {count}\n")).unwrap();
+        };
+        std::fs::write(group.path().join("memory.max"), "1048576\n").unwrap();
+        kills(2);
+        let memory = Memory { dir: dir.clone(), kills_before: 2 };
+        assert_eq!(memory.explain(Exit::Signal(9)), Exit::Signal(9), "somebody else's kill");
+        kills(3);
+        let named = Exit::OutOfMemory { peak: None, limit: Some(1 << 20) };
+        assert_eq!(memory.explain(Exit::Signal(9)), named);
+        assert_eq!(memory.explain(Exit::Status(0)), Exit::Status(0), "a tab was taken, not the browser");
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 
 use crate::backoff::Backoff;
-pub use crate::sys::command::{Command, Identity, READY_FD};
+pub use crate::sys::command::{Command, Confinement, Identity, READY_FD};
 
 /// One service of a group.
 #[derive(Clone)]

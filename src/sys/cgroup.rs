@@ -178,6 +178,27 @@ pub fn children(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// What the kernel has counted of a cgroup's shortage of memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OomFacts {
+    /// Processes in it that the out-of-memory killer took, whoever ran short: the group or the whole host.
+    pub kills: u64,
+    /// The most memory that the group ever had, in bytes; kernels before 5.19 do not say.
+    pub peak: Option<u64>,
+    /// The limit on the group, in bytes.
+    pub limit: Option<u64>,
+}
+
+/// Reads them for the cell at `dir`, with peak and limit of the group above it. `None` where memory is not accounted for.
+pub fn oom(dir: &Path) -> Option<OomFacts> {
+    let events = fs::read_to_string(dir.join("memory.events")).ok()?;
+    let kills = events.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok())?;
+    let group = dir.parent().unwrap_or(dir);
+    // `max` is no number, and no limit.
+    let number = |name: &str| fs::read_to_string(group.join(name)).ok()?.trim().parse().ok();
+    Some(OomFacts { kills, peak: number("memory.peak"), limit: number("memory.max") })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -207,5 +228,21 @@ mod tests {
         assert_eq!(resolve(HYBRID, "4:memory:/y\n"), None);
         let spaced = "30 23 0:26 / /mnt/c\\040g rw - cgroup2 c rw\n";
         assert_eq!(resolve(spaced, "0::/a\n"), Some("/mnt/c g/a".into()));
+    }
+
+    #[test]
+    fn f29_kills_are_the_cells_and_peak_and_limit_the_groups() {
+        let group = tempfile::tempdir().unwrap();
+        let cell = group.path().join("browser");
+        fs::create_dir(&cell).unwrap();
+        assert_eq!(oom(&cell), None, "no memory controller here");
+        fs::write(cell.join("memory.events"), "low 0\nhigh 0\nmax 41\noom 2\noom_kill 3\noom_group_kill 0\n")
+            .unwrap();
+        assert_eq!(oom(&cell), Some(OomFacts { kills: 3, peak: None, limit: None }));
+        fs::write(group.path().join("memory.peak"), "1395864371\n").unwrap();
+        fs::write(group.path().join("memory.max"), "max\n").unwrap();
+        assert_eq!(oom(&cell), Some(OomFacts { kills: 3, peak: Some(1_395_864_371), limit: None }));
+        fs::write(group.path().join("memory.max"), "1395864371\n").unwrap();
+        assert_eq!(oom(&cell).unwrap().limit, Some(1_395_864_371));
     }
 }

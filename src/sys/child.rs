@@ -20,6 +20,13 @@ pub enum Exit {
     Status(i32),
     /// By this signal.
     Signal(i32),
+    /// By the out-of-memory killer.
+    OutOfMemory {
+        /// The most memory that its group ever had, in bytes, where the kernel says.
+        peak: Option<u64>,
+        /// The limit on its group, in bytes; without one, the whole host ran short.
+        limit: Option<u64>,
+    },
     /// Nobody saw how: something else in this process waited for it.
     Unseen,
 }
@@ -29,8 +36,30 @@ impl fmt::Display for Exit {
         match self {
             Self::Status(status) => write!(f, "exited with status {status}"),
             Self::Signal(signal) => write!(f, "killed by signal {signal}"),
+            Self::OutOfMemory { peak, limit } => {
+                let size =
+                    |bytes: &Option<u64>, none: &str| bytes.map_or_else(|| none.to_owned(), binary_size);
+                write!(
+                    f,
+                    "killed by the out-of-memory killer (peak {} of {})",
+                    size(peak, "unknown"),
+                    size(limit, "no limit but the host's")
+                )
+            }
             Self::Unseen => f.write_str("ended, nobody saw how"),
         }
+    }
+}
+
+/// `1.3 GiB`: for people, to a tenth.
+fn binary_size(bytes: u64) -> String {
+    const UNITS: [(&str, u32); 3] = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    match UNITS.iter().find(|(_, shift)| bytes >> shift > 0) {
+        Some((unit, shift)) => {
+            let tenths = (u128::from(bytes) * 10 + (1 << (shift - 1))) >> shift;
+            format!("{}.{} {unit}", tenths / 10, tenths % 10)
+        }
+        None => format!("{bytes} bytes"),
     }
 }
 
@@ -152,4 +181,18 @@ pub(super) fn reap(which: WaitId<'_>) -> io::Result<Option<Exit>> {
         (Some(code), _) => Some(Exit::Status(code)),
         (None, signal) => Some(Exit::Signal(signal.unwrap_or(0))),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Exit;
+
+    #[test]
+    fn an_end_by_want_of_memory_says_how_much_there_was() {
+        let exit = Exit::OutOfMemory { peak: Some(1_395_864_371), limit: Some(1_395_864_371) };
+        assert_eq!(exit.to_string(), "killed by the out-of-memory killer (peak 1.3 GiB of 1.3 GiB)");
+        let exit = Exit::OutOfMemory { peak: None, limit: Some(512 << 20) };
+        assert_eq!(exit.to_string(), "killed by the out-of-memory killer (peak unknown of 512.0 MiB)");
+        assert_eq!(Exit::Signal(9).to_string(), "killed by signal 9");
+    }
 }

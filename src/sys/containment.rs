@@ -59,6 +59,8 @@ pub struct Limits {
     pub memory_bytes: Option<u64>,
     /// `pids.max`: processes and threads.
     pub pids: Option<u64>,
+    /// `cpu.weight`, 1 to 10000: the share of a busy processor, where others have 100.
+    pub cpu_weight: Option<u64>,
 }
 
 /// How the processes of a run are held. Serialised for the keeper, which must know it when the daemon is gone.
@@ -109,6 +111,11 @@ impl Containment {
     /// The fallback, where cgroup2 could be used as well.
     pub fn by_marker(scope: RunScope) -> Self {
         Self::Marker { scope }
+    }
+
+    /// What tells this state directory from others, in eight hexadecimal digits.
+    pub fn state_hash(&self) -> &str {
+        &self.scope().state_hash
     }
 
     fn scope(&self) -> &RunScope {
@@ -226,21 +233,35 @@ fn end(run: &Path) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::TimedOut, "processes survive SIGKILL"))
 }
 
-/// Best effort: a host that does not delegate the controllers has no limits, and says so at debug level.
+/// Best effort: a host that does not delegate the controllers has no limits, and says so at debug level. The group's own
+/// children get the memory controller too, so that each service's kills are counted apart.
 fn limit(ancestors: &[&Path], group: &Path, limits: Limits) {
-    let files = [("memory", "memory.max", limits.memory_bytes), ("pids", "pids.max", limits.pids)];
+    // Without swap, `memory.max` is what it says. `memory.oom.group` stays off: a browser survives the loss of a tab.
+    let no_swap = limits.memory_bytes.map(|_| 0);
+    let files = [
+        ("memory", "memory.max", limits.memory_bytes),
+        ("memory", "memory.swap.max", no_swap),
+        ("pids", "pids.max", limits.pids),
+        ("cpu", "cpu.weight", limits.cpu_weight),
+    ];
     for (controller, file, limit) in files {
         let Some(limit) = limit else { continue };
         let own = ancestors.first().and_then(|base| base.parent());
         let enabled = own
             .into_iter()
             .chain(ancestors.iter().copied())
+            .chain((controller == "memory").then_some(group))
             .try_for_each(|dir| fs::write(dir.join("cgroup.subtree_control"), format!("+{controller}")));
-        let outcome = enabled.and_then(|()| fs::write(group.join(file), limit.to_string()));
+        let outcome = enabled.and_then(|()| set(&group.join(file), limit));
         if let Err(error) = outcome {
-            tracing::debug!(%error, controller, "limit not applied");
+            tracing::debug!(%error, controller, file, "limit not applied");
         }
     }
+}
+
+/// Writes to a file that is there: a kernel without swap accounting has no `memory.swap.max`.
+fn set(file: &Path, value: u64) -> io::Result<()> {
+    io::Write::write_all(&mut fs::OpenOptions::new().write(true).open(file)?, value.to_string().as_bytes())
 }
 
 /// Holds one run of a service.
@@ -331,6 +352,27 @@ mod tests {
         let elsewhere = tempfile::tempdir().unwrap();
         let other = RunScope::new(elsewhere.path()).unwrap();
         assert!(!other.of_this_run(&marker) && !other.of_another_run(&marker));
+    }
+
+    #[test]
+    fn limits_are_written_where_their_files_are_and_only_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let (base, run, group) = (dir.path().join("b"), dir.path().join("b/r"), dir.path().join("b/r/g"));
+        fs::create_dir_all(&group).unwrap();
+        for file in ["memory.max", "pids.max", "cpu.weight"] {
+            fs::write(group.join(file), "").unwrap();
+        }
+        let limits = Limits { memory_bytes: Some(1 << 30), pids: Some(512), cpu_weight: Some(50) };
+        limit(&[&base, &run], &group, limits);
+        let read = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
+        assert_eq!(read(group.join("memory.max")), "1073741824");
+        assert_eq!(read(group.join("pids.max")), "512");
+        assert_eq!(read(group.join("cpu.weight")), "50");
+        assert!(!group.join("memory.swap.max").exists(), "this kernel has none");
+        assert_eq!(read(run.join("cgroup.subtree_control")), "+cpu", "the last one written");
+        assert_eq!(read(group.join("cgroup.subtree_control")), "+memory", "for the services' own counters");
+        limit(&[&base, &run], &group, Limits::default());
+        assert_eq!(read(group.join("pids.max")), "512", "what is not limited is left alone");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::os::unix::process::CommandExt as _;
 use std::process::ExitCode;
 
+use nix::sched::{CloneFlags, setns};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Gid, Uid, geteuid, getgid, getppid, getuid, setgroups, setresgid, setresuid, setsid};
 use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -32,12 +33,14 @@ struct Plan {
 
 type Stage = (&'static str, fn(&mut Plan) -> io::Result<()>);
 
-/// In this order, because: a cgroup holds what comes after it; the bounding set needs a capability that the uid change
+/// In this order, because: a cgroup holds what comes after it; namespaces are entered with the daemon's rights, and the
+/// paths of later stages are those of the service; the bounding set needs a capability that the uid change
 /// takes; groups before gid before uid, each needs the right that the next one gives up; the kernel forgets the death
 /// signal at a uid change; the working directory is entered with the rights of the service.
-const STAGES: [Stage; 14] = [
+const STAGES: [Stage; 15] = [
     ("descriptors", descriptors),
     ("cgroup", cgroup),
+    ("namespaces", namespaces),
     ("session", session),
     ("oom score", oom_score),
     ("limits", limits),
@@ -118,6 +121,15 @@ fn cgroup(plan: &mut Plan) -> io::Result<()> {
         Some(procs) => File::from(procs).write_all(b"0"),
         None => Ok(()),
     }
+}
+
+fn namespaces(plan: &mut Plan) -> io::Result<()> {
+    for (slot, kind) in [(Slot::Ipc, CloneFlags::CLONE_NEWIPC), (Slot::Mounts, CloneFlags::CLONE_NEWNS)] {
+        if let Some(namespace) = plan.fds.remove(&slot) {
+            setns(namespace, kind)?;
+        }
+    }
+    Ok(())
 }
 
 fn session(_plan: &mut Plan) -> io::Result<()> {
@@ -229,6 +241,7 @@ mod tests {
         let order = [
             "descriptors",
             "cgroup",
+            "namespaces",
             "session",
             "oom score",
             "limits",

@@ -14,8 +14,11 @@ use tokio::time::timeout;
 use super::child::Child;
 use super::command::Command;
 use super::containment::{Cell, Containment, Limits, RunScope};
+use super::firewall::{Firewall, FirewallError};
 use super::keeper::KeeperHandle;
 use super::marker;
+use super::ruleset::Filter;
+use super::space::{Space, SpaceError, SpaceSpec};
 use super::spawn::{Born, Spawner};
 use super::wire::{Order, Slot, StageFailure};
 use crate::tasks::Scope;
@@ -152,6 +155,26 @@ impl Host {
         self.inner.containment.create(group, service, limits)
     }
 
+    /// Namespaces for a session, before its first process. For root only.
+    ///
+    /// # Errors
+    /// [`SpaceError`]; nothing is left then.
+    pub async fn space(&self, spec: &SpaceSpec) -> Result<Space, SpaceError> {
+        Space::make(&self.inner.spawner, spec).await
+    }
+
+    /// Puts packet filter rules in force, in one step and in place of those of an earlier daemon on this state directory.
+    /// They go with [`Firewall::remove`], or with the keeper should the daemon be killed. For root only.
+    ///
+    /// # Errors
+    /// [`FirewallError`]; what was in force before still is.
+    pub async fn filter(&self, nft: &Path, filter: &Filter) -> Result<Firewall, FirewallError> {
+        let Inner { spawner, containment, keeper } = &*self.inner;
+        let table = format!("valetd_{}", containment.state_hash());
+        keeper.unfilter(nft, &table).await;
+        Firewall::install(Arc::clone(spawner), nft, table, filter).await
+    }
+
     /// Has `path` (a file, or a directory with all in it) removed by the keeper should the daemon be killed.
     pub async fn remove_on_death(&self, path: &Path) {
         self.inner.keeper.remove(path, None).await;
@@ -177,7 +200,7 @@ impl Host {
     /// # Errors
     /// [`SpawnError`]; no process is left then but what the cell may hold for an instant.
     pub async fn spawn(&self, command: &Command, cell: &Cell) -> Result<Spawned, SpawnError> {
-        let pipes = Pipes::open(command.ready_fd, cell).map_err(SpawnError::Fork)?;
+        let pipes = Pipes::open(command, cell).map_err(SpawnError::Fork)?;
         let Pipes { slots, fds, mut status, stdout, stderr, ready } = pipes;
         let order = Order::new(command, (marker::VARIABLE, cell.marker()), slots);
         let spawner = &self.inner.spawner;
@@ -229,7 +252,7 @@ struct Pipes {
 }
 
 impl Pipes {
-    fn open(with_ready: bool, cell: &Cell) -> io::Result<Self> {
+    fn open(command: &Command, cell: &Cell) -> io::Result<Self> {
         let (mut slots, mut fds) = (Vec::new(), Vec::new());
         let mut open = |slot| -> io::Result<pipe::Receiver> {
             let (reader, writer) = io::pipe()?;
@@ -238,10 +261,14 @@ impl Pipes {
             pipe::Receiver::from_owned_fd(OwnedFd::from(reader))
         };
         let (status, stdout, stderr) = (open(Slot::Status)?, open(Slot::Stdout)?, open(Slot::Stderr)?);
-        let ready = if with_ready { Some(open(Slot::Ready)?) } else { None };
+        let ready = if command.ready_fd { Some(open(Slot::Ready)?) } else { None };
         if let Some(join) = cell.join_file()? {
             slots.push(Slot::Cgroup);
             fds.push(join.into());
+        }
+        for (slot, namespace) in command.confinement.space.iter().flat_map(Space::namespaces) {
+            slots.push(slot);
+            fds.push(namespace.try_clone_to_owned()?);
         }
         Ok(Self { slots, fds, status, stdout, stderr, ready })
     }

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::child::Child;
 use super::containment::Containment;
+use super::firewall;
 use super::host::adopt;
 use super::spawn::Spawner;
 use crate::backoff::Backoff;
@@ -47,6 +48,8 @@ enum Word {
     RemoveIfHolds(PathBuf, String),
     /// What is not to be removed after all: it is gone, or will be somebody else's.
     Forget(PathBuf),
+    /// A table of packet filter rules to remove afterwards, and the program that can.
+    Unfilter(PathBuf, String),
     /// The daemon stops cleanly: go without doing anything.
     Release,
 }
@@ -57,7 +60,7 @@ pub fn keeper_main() -> ExitCode {
     if let Err(error) = SigSet::all().thread_block().and_then(|()| setsid().map(|_| ())) {
         complain(&format!("cannot detach: {error}"));
     }
-    let (mut held, mut remove) = (None, Vec::new());
+    let (mut held, mut remove, mut unfilter) = (None, Vec::new(), None);
     for line in io::stdin().lock().lines() {
         let Ok(line) = line else { break };
         match serde_json::from_str(&line) {
@@ -65,6 +68,7 @@ pub fn keeper_main() -> ExitCode {
             Ok(Word::Remove(path)) => remove.push((path, None)),
             Ok(Word::RemoveIfHolds(path, text)) => remove.push((path, Some(text))),
             Ok(Word::Forget(forgotten)) => remove.retain(|(path, _)| *path != forgotten),
+            Ok(Word::Unfilter(nft, table)) => unfilter = Some((nft, table)),
             Ok(Word::Release) => return ExitCode::SUCCESS,
             // Cut off in the middle of a word by the daemon's death.
             Err(_) => break,
@@ -81,6 +85,13 @@ pub fn keeper_main() -> ExitCode {
             complain(&format!("the daemon was killed, and its services cannot be ended: {error}"));
             code = ExitCode::FAILURE;
         }
+    }
+    // After the sessions, which must not have an instant without them.
+    if let Some((nft, table)) = unfilter
+        && let Err(error) = firewall::remove_now(&nft, &table)
+    {
+        complain(&format!("the packet filter table {table} is left: {error}"));
+        code = ExitCode::FAILURE;
     }
     for (path, text) in remove {
         if text.is_some_and(|text| fs::read_to_string(&path).is_ok_and(|found| found != text)) {
@@ -112,7 +123,8 @@ fn remove_path(path: &Path) -> io::Result<()> {
 }
 
 enum Request {
-    Remove(PathBuf, Option<String>),
+    /// To be told to this keeper and to those after it.
+    Promise(Word),
     Forget(PathBuf),
     Release(oneshot::Sender<()>),
 }
@@ -133,7 +145,7 @@ impl KeeperHandle {
         let (requests, inbox) = mpsc::channel(QUEUE);
         let (published, pid) = watch::channel(None);
         let hold = word(&Word::Hold(containment.clone()))?;
-        let mut tether = Tether { hold, removals: BTreeMap::new(), published };
+        let mut tether = Tether { hold, removals: BTreeMap::new(), unfilter: None, published };
         let alive = tether.tie(spawner).await?;
         // Weak, so that the host's end is not put off by this task.
         let spawner = Arc::downgrade(spawner);
@@ -149,7 +161,11 @@ impl KeeperHandle {
     }
 
     pub(super) async fn remove(&self, path: &Path, if_holds: Option<String>) {
-        if self.requests.send(Request::Remove(path.to_owned(), if_holds)).await.is_err() {
+        let word = match if_holds {
+            Some(text) => Word::RemoveIfHolds(path.to_owned(), text),
+            None => Word::Remove(path.to_owned()),
+        };
+        if self.requests.send(Request::Promise(word)).await.is_err() {
             tracing::warn!(path = %path.display(), "no keeper will remove it");
         }
     }
@@ -157,6 +173,13 @@ impl KeeperHandle {
     pub(super) async fn forget(&self, path: &Path) {
         if self.requests.send(Request::Forget(path.to_owned())).await.is_err() {
             tracing::debug!(path = %path.display(), "no keeper to forget it");
+        }
+    }
+
+    pub(super) async fn unfilter(&self, nft: &Path, table: &str) {
+        let word = Word::Unfilter(nft.to_owned(), table.to_owned());
+        if self.requests.send(Request::Promise(word)).await.is_err() {
+            tracing::warn!(table, "no keeper will remove the packet filter table");
         }
     }
 
@@ -185,6 +208,8 @@ struct Tether {
     hold: String,
     /// What is to be removed at the moment, and how that is said.
     removals: BTreeMap<PathBuf, String>,
+    /// The table of packet filter rules that is to go, and how that is said.
+    unfilter: Option<String>,
     published: watch::Sender<Option<u32>>,
 }
 
@@ -194,7 +219,7 @@ impl Tether {
         // A dropped tether has to make it work, not die.
         let child = adopt(born, spawner)?.may_outlive_its_owner();
         // Three short lines a session, which it reads as they come.
-        let words = std::iter::once(&self.hold).chain(self.removals.values());
+        let words = std::iter::once(&self.hold).chain(&self.unfilter).chain(self.removals.values());
         words.into_iter().try_for_each(|word| stdin.write_all(word.as_bytes()))?;
         self.published.send_replace(Some(child.pid()));
         Ok(Alive { child, stdin })
@@ -210,8 +235,7 @@ impl Tether {
         loop {
             tokio::select! {
                 request = inbox.recv() => match request {
-                    Some(Request::Remove(path, None)) => self.say(&mut alive, Word::Remove(path)),
-                    Some(Request::Remove(path, Some(text))) => self.say(&mut alive, Word::RemoveIfHolds(path, text)),
+                    Some(Request::Promise(word)) => self.say(&mut alive, word),
                     Some(Request::Forget(path)) => self.say(&mut alive, Word::Forget(path)),
                     Some(Request::Release(reply)) => {
                         self.say(&mut alive, Word::Release);
@@ -266,6 +290,7 @@ impl Tether {
                     Word::Forget(path) => {
                         self.removals.remove(&path);
                     }
+                    Word::Unfilter(..) => self.unfilter = Some(line),
                     Word::Hold(_) | Word::Release => {}
                 }
             }

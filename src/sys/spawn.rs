@@ -2,7 +2,7 @@
 //!
 //! One thread for as long as the daemon lives, since a child's death signal fires when the *thread* that started it ends.
 
-use std::io;
+use std::io::{self, PipeReader};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::child::Owned;
 use super::marker;
 use super::reap;
+use super::tool::ToolProgram;
 use super::wire::{self, Order};
 
 /// Requests that may wait for the thread; more wait with their senders.
@@ -30,9 +31,13 @@ pub(super) struct Born {
     pub(super) pidfd: OwnedFd,
 }
 
+/// A tool, its input, and what it prints.
+pub(super) type BornTool = (Born, Option<ChildStdin>, PipeReader);
+
 pub(super) enum Request {
     Service { order: Box<Order>, fds: Vec<OwnedFd>, marker: String, reply: oneshot::Sender<io::Result<Born>> },
     Keeper { reply: oneshot::Sender<io::Result<(Born, ChildStdin)>> },
+    Tool { program: ToolProgram, reply: oneshot::Sender<io::Result<BornTool>> },
     Reap,
 }
 
@@ -91,6 +96,12 @@ impl Spawner {
         answer.await.map_err(|_| gone())?
     }
 
+    pub(super) async fn tool(&self, program: ToolProgram) -> io::Result<BornTool> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(Request::Tool { program, reply }).await?;
+        answer.await.map_err(|_| gone())?
+    }
+
     async fn ask(&self, request: Request) -> io::Result<()> {
         let requests = self.requests.as_ref().ok_or_else(gone)?;
         requests.send(request).await.map_err(|_| gone())
@@ -127,6 +138,11 @@ fn serve(trampoline: &Path, mut inbox: mpsc::Receiver<Request>) {
                     abandon(&born);
                 }
             }
+            Request::Tool { program, reply } => {
+                if let Err(Ok((born, ..))) = reply.send(tool(trampoline, program)) {
+                    abandon(&born);
+                }
+            }
             Request::Reap => {
                 if let Err(error) = reap::orphans() {
                     tracing::warn!(error = %crate::errors::chain(&error), "cannot reap orphans");
@@ -146,7 +162,7 @@ fn abandon(born: &Born) {
 fn service(trampoline: &Path, order: &Order, fds: &[OwnedFd], marker: &str) -> io::Result<Born> {
     let (ours, theirs) = UnixStream::pair()?;
     ours.set_write_timeout(Some(ORDER_DEADLINE))?;
-    let mut command = program(trampoline, "exec");
+    let mut command = own(trampoline, "exec");
     command.env(marker::VARIABLE, marker).stdin(OwnedFd::from(theirs)).stderr(Stdio::null());
     let (born, _) = start(command)?;
     let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
@@ -158,17 +174,38 @@ fn service(trampoline: &Path, order: &Order, fds: &[OwnedFd], marker: &str) -> i
 }
 
 fn keeper(trampoline: &Path) -> io::Result<(Born, ChildStdin)> {
-    let mut command = program(trampoline, "keeper");
+    let mut command = own(trampoline, "keeper");
     command.stdin(Stdio::piped()).stderr(Stdio::inherit());
     let (born, stdin) = start(command)?;
     let stdin = stdin.ok_or_else(|| io::Error::other("no pipe"))?;
     Ok((born, stdin))
 }
 
+fn tool(trampoline: &Path, which: ToolProgram) -> io::Result<BornTool> {
+    let mut command = match which {
+        ToolProgram::Own(word) => own(trampoline, word),
+        ToolProgram::Other(path, args) => {
+            let mut command = program(&path);
+            command.args(args);
+            command
+        }
+    };
+    let (output, theirs) = io::pipe()?;
+    command.stdin(Stdio::piped()).stdout(theirs.try_clone()?).stderr(theirs);
+    let (born, stdin) = start(command)?;
+    Ok((born, stdin, output))
+}
+
+fn own(trampoline: &Path, subcommand: &str) -> std::process::Command {
+    let mut command = program(trampoline);
+    command.arg0("valetd").arg(subcommand);
+    command
+}
+
 #[expect(clippy::disallowed_methods, reason = "the one place that starts processes")]
-fn program(trampoline: &Path, subcommand: &str) -> std::process::Command {
-    let mut command = std::process::Command::new(trampoline);
-    command.arg0("valetd").arg(subcommand).env_clear().current_dir("/").stdout(Stdio::null());
+fn program(path: &Path) -> std::process::Command {
+    let mut command = std::process::Command::new(path);
+    command.env_clear().current_dir("/").stdout(Stdio::null());
     command
 }
 

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::command::Command;
 
 /// The most descriptors in one message; one for each [`Slot`].
-const MAX_FDS: usize = 5;
+const MAX_FDS: usize = 7;
 /// The longest order. Linux takes 2 MiB of arguments and environment in all, and JSON needs up to four bytes for one.
 const MAX_ORDER_BYTES: u64 = 8 << 20;
 
@@ -33,6 +33,10 @@ pub(super) enum Slot {
     Ready,
     /// `cgroup.procs` of its cell.
     Cgroup,
+    /// The mount namespace of its session.
+    Mounts,
+    /// The IPC namespace of its session.
+    Ipc,
 }
 
 /// A [`Command`] as it travels.
@@ -59,7 +63,7 @@ impl Order {
             args: command.args.clone(),
             env,
             cwd: command.cwd.clone().into(),
-            identity: command.identity.map(|identity| (identity.uid, identity.gid)),
+            identity: command.confinement.identity.map(|identity| (identity.uid, identity.gid)),
             max_open_files: command.max_open_files,
             daemon: std::process::id(),
             slots,

@@ -20,6 +20,14 @@ pub enum RfbSource {
 pub enum RfbAddress {
     /// A Unix socket.
     Unix(PathBuf),
+    /// A Unix socket of a server that runs as this uid. Its directory is the server's own, so a link could stand there to
+    /// another session's: whoever listens must have this uid.
+    Owned {
+        /// Where.
+        socket: PathBuf,
+        /// Whose.
+        uid: u32,
+    },
     /// A TCP host and port, resolved at each connection.
     Tcp(String, u16),
 }
@@ -27,7 +35,7 @@ pub enum RfbAddress {
 impl fmt::Display for RfbAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Unix(path) | Self::Owned { socket: path, .. } => write!(f, "unix:{}", path.display()),
             Self::Tcp(host, port) if host.contains(':') => write!(f, "tcp:[{host}]:{port}"),
             Self::Tcp(host, port) => write!(f, "tcp:{host}:{port}"),
         }

@@ -129,6 +129,15 @@ impl Upstream {
     async fn connect(address: &RfbAddress) -> io::Result<Self> {
         match address {
             RfbAddress::Unix(path) => UnixStream::connect(path).await.map(Self::Unix),
+            RfbAddress::Owned { socket, uid } => {
+                let stream = UnixStream::connect(socket).await?;
+                let peer = stream.peer_cred()?.uid();
+                if peer != *uid {
+                    let problem = format!("the socket belongs to uid {peer}, not to the session's {uid}");
+                    return Err(io::Error::new(io::ErrorKind::PermissionDenied, problem));
+                }
+                Ok(Self::Unix(stream))
+            }
             RfbAddress::Tcp(host, port) => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await?;
                 stream.set_nodelay(true)?;

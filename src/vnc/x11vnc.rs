@@ -18,7 +18,7 @@ use super::config::RfbAddress;
 use super::relay;
 use crate::display::Display;
 use crate::errors::chain;
-use crate::supervise::{Command, Identity, Program, ProgramError, Running};
+use crate::supervise::{Command, Confinement, Program, ProgramError, Running};
 
 /// libvncserver walks its whole descriptor table at each connection; large limits made that take a minute at a peer's.
 const MAX_OPEN_FILES: u64 = 1024;
@@ -72,7 +72,7 @@ enum Clipboard {
 /// The RFB server of one session.
 pub struct X11vnc {
     program: PathBuf,
-    identity: Option<Identity>,
+    confinement: Confinement,
     home: PathBuf,
     socket: PathBuf,
     display: Display,
@@ -84,17 +84,20 @@ impl X11vnc {
     /// A server that will show `display` on the Unix socket at `socket`, whose directory only the session can enter.
     pub fn new(
         program: PathBuf,
-        identity: Option<Identity>,
+        confinement: Confinement,
         home: PathBuf,
         socket: PathBuf,
         display: Display,
     ) -> Self {
-        Self { program, identity, home, socket, display, clipboard: Mutex::new(Clipboard::Asleep) }
+        Self { program, confinement, home, socket, display, clipboard: Mutex::new(Clipboard::Asleep) }
     }
 
     /// Where it listens.
     pub fn address(&self) -> RfbAddress {
-        RfbAddress::Unix(self.socket.clone())
+        match self.confinement.uid() {
+            Some(uid) => RfbAddress::Owned { socket: self.socket.clone(), uid },
+            None => RfbAddress::Unix(self.socket.clone()),
+        }
     }
 
     /// Goes on with waking the clipboard of the run with this pid, without waiting for it.
@@ -160,7 +163,7 @@ impl Program for X11vnc {
             args,
             env,
             cwd: self.home.clone(),
-            identity: self.identity,
+            confinement: self.confinement.clone(),
             max_open_files: MAX_OPEN_FILES,
             ready_fd: false,
         })

@@ -147,19 +147,23 @@ fn f16_a_profile_that_another_host_left_locked_is_no_obstacle() {
 }
 
 /// A browser that does not start with a file called `poison` in its profile; without one it is the real Chromium.
-fn touchy_browser(home: &Home) -> std::path::PathBuf {
+/// A session of its own uid has a `/tmp` of its own, so the script lies elsewhere.
+fn touchy_browser() -> (tempfile::TempDir, std::path::PathBuf) {
     use std::os::unix::fs::PermissionsExt as _;
-    let path = home.0.path().join("touchy-browser");
+    let place = if nix::unistd::geteuid().is_root() { "/opt" } else { "/tmp" };
+    let dir = tempfile::tempdir_in(place).unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = dir.path().join("touchy-browser");
     let script = "#!/bin/sh\n[ -e \"$HOME/poison\" ] && exit 1\nexec /usr/bin/chromium \"$@\"\n";
     std::fs::write(&path, script).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    path
+    (dir, path)
 }
 
 #[test]
 fn f18_a_profile_that_keeps_its_browser_from_starting_is_replaced_and_kept_aside() {
     let home = Home::new();
-    let browser = touchy_browser(&home);
+    let (_dir, browser) = touchy_browser();
     home.configure(&format!("[browser]\nprogram = {browser:?}"));
     let profiles = home.0.path().join("state/profiles");
     std::fs::create_dir_all(profiles.join("s1")).unwrap();

@@ -5,6 +5,7 @@ mod cdp;
 mod clipboard;
 mod daemon;
 mod faults;
+mod isolation;
 mod relay;
 mod soak;
 mod supervise;

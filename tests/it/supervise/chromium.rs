@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use valetd::supervise::{Command, Identity, Program, ProgramError, Running, ServiceState, StopReport};
+use valetd::supervise::{
+    Command, Confinement, Identity, Program, ProgramError, Running, ServiceState, StopReport,
+};
 use valetd::sys::procfs;
 
 use super::stage::{Script, Stage, signal, spec, wait_for};
@@ -28,7 +30,7 @@ impl Program for Headless {
             args: args.map(Into::into).into(),
             env: BTreeMap::from(env.map(|(name, value)| (name.into(), value.into()))),
             cwd: self.home.clone(),
-            identity: self.identity,
+            confinement: Confinement { identity: self.identity, space: None },
             max_open_files: 8192,
             ready_fd: false,
         })

@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use valetd::supervise::{
     Command, GroupStatus, Identity, Program, ProgramError, READY_FD, Running, ServiceState, StopReport,
 };
-use valetd::sys::{Host, InstanceLock, LockError, marker, procfs};
+use valetd::sys::{Host, InstanceLock, Limits, LockError, marker, procfs};
 use valetd::tasks::Scope;
 
 use super::stage::{PATIENCE, Script, Stage, of, params, record, signal, spec, wait_for};
@@ -41,6 +41,26 @@ async fn f7_a_crash_loop_backs_off_and_is_flagged_while_tries_go_on() {
     assert!(started.elapsed() >= Duration::from_millis(150));
     stage.until("another try", |all| of(all, "it").starts == 4).await;
     stage.end().await;
+}
+
+#[tokio::test]
+async fn f30_a_group_that_may_have_no_more_processes_is_told_so_and_alone_suffers() {
+    // Controllers may be with cgroup1, or not be delegated.
+    let controllers = valetd::sys::cgroup::own_dir().map(|own| own.join("cgroup.controllers"));
+    let offered = controllers.and_then(std::fs::read_to_string).unwrap_or_default();
+    if !nix::unistd::geteuid().is_root() || !offered.split_whitespace().any(|name| name == "pids") {
+        println!("no pids controller in cgroup2 here: nothing was tested");
+        return;
+    }
+    let limits = Limits { pids: Some(16), ..Limits::default() };
+    let many = spec("many", &[], Script::new("forks-many.sh", &[]));
+    let stage = Stage::limited(vec![many], limits, |_| {}).await;
+    let status = stage.until("a failure", |all| of(all, "many").reason.is_some()).await;
+    let reason = of(&status, "many").reason.clone().unwrap();
+    assert!(reason.contains("fork"), "{reason}");
+    stage.until("another try", |all| of(all, "many").starts >= 2).await;
+    assert!(stage.group.ping(PATIENCE).await, "the daemon goes on");
+    assert_eq!(stage.end().await.left, Vec::<&str>::new());
 }
 
 #[tokio::test]

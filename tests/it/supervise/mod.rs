@@ -2,5 +2,6 @@
 
 mod chromium;
 mod faults;
+mod space;
 mod stage;
 mod stand_in;

@@ -10,8 +10,8 @@ use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 use valetd::backoff::Backoff;
 use valetd::supervise::{
-    Command, Group, GroupHandle, GroupStatus, Identity, Program, ProgramError, READY_FD, RestartPolicy,
-    Running, ServiceSpec, ServiceState, ServiceStatus, StopReport, Timing,
+    Command, Confinement, Group, GroupHandle, GroupStatus, Identity, Program, ProgramError, READY_FD,
+    RestartPolicy, Running, ServiceSpec, ServiceState, ServiceStatus, StopReport, Timing,
 };
 use valetd::sys::{Host, HostParams, Limits, marker, procfs};
 use valetd::tasks::Scope;
@@ -47,7 +47,7 @@ impl Program for Script {
             args,
             env: BTreeMap::from([("PATH".into(), "/usr/bin:/bin".into())]),
             cwd: "/".into(),
-            identity: self.identity,
+            confinement: Confinement { identity: self.identity, space: None },
             max_open_files: 256,
             ready_fd: self.ready_fd,
         })
@@ -103,12 +103,20 @@ impl Stage {
     }
 
     pub(super) async fn with(specs: Vec<ServiceSpec>, change: impl FnOnce(&mut HostParams)) -> Self {
+        Self::limited(specs, Limits::default(), change).await
+    }
+
+    pub(super) async fn limited(
+        specs: Vec<ServiceSpec>,
+        limits: Limits,
+        change: impl FnOnce(&mut HostParams),
+    ) -> Self {
         let state = tempfile::tempdir().unwrap();
         let mut params = params(state.path());
         change(&mut params);
         let mut scope = Scope::new();
         let host = Host::start(&mut scope, params).await.unwrap();
-        let group = Group::spawn(&mut scope, "stage", specs, &host, Limits::default()).unwrap();
+        let group = Group::spawn(&mut scope, "stage", specs, &host, limits).unwrap();
         group.start();
         Self { scope, host, group, _state: state }
     }

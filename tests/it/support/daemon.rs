@@ -50,6 +50,8 @@ impl Home {
             [host]
             state_dir = "{dir}/state"
             runtime_dir = "{dir}/run"
+            [isolation]
+            network = "open"
             [session]
             id = "s1"
             [display]

@@ -4,6 +4,7 @@ pub(crate) mod automation;
 pub(crate) mod daemon;
 pub(crate) mod host_api;
 pub(crate) mod leaks;
+pub(crate) mod net;
 pub(crate) mod sockets;
 pub(crate) mod tokens;
 pub(crate) mod viewer;
