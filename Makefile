@@ -23,11 +23,12 @@ demo:
 check: setup
 	cargo fmt --check
 	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
-	shellcheck .ci/run .ci/setup tests/fixtures/services/*.sh
+	shellcheck .ci/run .ci/setup tests/api/*.sh tests/fixtures/services/*.sh
 
 test: setup
 	cargo test $(CARGO_FLAGS)
 	cargo build $(CARGO_FLAGS)
+	SCHEMATHESIS_VENV=$(TARGET_DIR)/schemathesis tests/api/schemathesis.sh "$${VALETD:-$(TARGET_DIR)/debug/valetd}"
 	cd tests/e2e && VALETD="$${VALETD:-$(TARGET_DIR)/debug/valetd}" node --test --test-concurrency=1
 
 ci: check test

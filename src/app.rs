@@ -12,6 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Api};
+use crate::auth::SigningKey;
 use crate::config::{Change, Config, differences};
 use crate::gateway::{self, Gateway, GatewayHandle};
 use crate::ids::SessionId;
@@ -114,6 +115,7 @@ pub struct App {
     manager: Manager,
     gateway: Gateway,
     api: Api,
+    signing_key: watch::Sender<Option<SigningKey>>,
     draining: watch::Sender<bool>,
     _lock: InstanceLock,
 }
@@ -147,13 +149,39 @@ impl App {
         let draining = watch::Sender::new(false);
         let gateway =
             Gateway::bind(config.gateway.clone(), config.auth.clone(), manager.sessions(), &registry).await?;
-        let api = Api::bind(&config.api, manager.sessions(), registry, draining.subscribe()).await?;
+        let signing_key = watch::Sender::new(config.signing_key.as_ref().map(|signing| signing.key.clone()));
+        let params = api::Params {
+            sessions: manager.sessions(),
+            keys: gateway.keys(),
+            registry,
+            draining: draining.subscribe(),
+            fixed: config.session.autostart.then(|| config.session.id.clone()),
+            links: api::Links::new(
+                config.gateway.public_url.as_deref(),
+                gateway.local_addr(),
+                config.gateway.tls.is_some(),
+            ),
+            signing_key: signing_key.subscribe(),
+        };
+        let api = Api::bind(&config.api, params).await?;
         let mut scope = Scope::new();
         let system = Host::start(&mut scope, HostParams::new(state_dir)).await?;
         system.remove_on_death(&config.api.socket).await;
         let ledger = Ledger::new(store, boot_id, system.containment().run().to_owned());
         let firewall = filter(&system, &config.host).await?;
-        Ok(Self { config, scope, system, firewall, ledger, manager, gateway, api, draining, _lock: lock })
+        Ok(Self {
+            config,
+            scope,
+            system,
+            firewall,
+            ledger,
+            manager,
+            gateway,
+            api,
+            signing_key,
+            draining,
+            _lock: lock,
+        })
     }
 
     /// The addresses that were really bound.
@@ -184,8 +212,19 @@ impl App {
         tracing::info!(listener = "api", address = %addresses.api, socket, "listening");
 
         // Everything that runs:
-        let Self { config, mut scope, system, firewall, ledger, manager, gateway, api, draining, _lock } =
-            self;
+        let Self {
+            config,
+            mut scope,
+            system,
+            firewall,
+            ledger,
+            manager,
+            gateway,
+            api,
+            signing_key,
+            draining,
+            _lock,
+        } = self;
         let sessions = manager.sessions();
         let (manager, autostart) = manager.spawn(&mut scope, &system, ledger).await?;
         let serving = gateway.handle();
@@ -210,7 +249,7 @@ impl App {
             Ok(Err(source)) => Err(Error::Session { id, source }),
             // A manager that is gone shows as a task that has ended.
             Ok(Ok(())) | Err(_) => {
-                wait(&mut scope, signals, Reloader { reload, serving, current: config }).await
+                wait(&mut scope, signals, Reloader { reload, serving, signing_key, current: config }).await
             }
         };
 
@@ -331,6 +370,7 @@ async fn wait(scope: &mut Scope, mut signals: Signals, mut reloader: Reloader) -
 struct Reloader {
     reload: Reload,
     serving: GatewayHandle,
+    signing_key: watch::Sender<Option<SigningKey>>,
     current: Config,
 }
 
@@ -367,6 +407,7 @@ impl Reloader {
             .await
             .map_err(|error| errors::chain(&error))?;
         (self.reload.set_level)(&next.log.level)?;
+        self.signing_key.send_replace(next.signing_key.as_ref().map(|signing| signing.key.clone()));
         let names =
             |changes: &[Change]| changes.iter().map(|change| change.part).collect::<Vec<_>>().join(", ");
         let mut text = "configuration reloaded".to_owned();

@@ -1,12 +1,14 @@
 //! How the host is, as everybody may know it.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use super::view::Spares;
 use crate::ids::SessionId;
-use crate::session::{Component, ComponentStatus, SessionState, SessionStatus};
+use crate::session::{Component, ComponentStatus, Occupancy, SessionState, SessionStatus};
 
 /// The answer of `GET /health`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Health {
     /// The whole of it in one word.
     pub status: HealthStatus,
@@ -14,12 +16,27 @@ pub struct Health {
     pub version: &'static str,
     /// Whether it takes no new viewers because it is about to end.
     pub draining: bool,
+    /// How many sessions there are.
+    pub sessions: SessionCounts,
     /// Its parts.
     pub components: Vec<HealthComponent>,
 }
 
-/// A host in one word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// Sessions in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+pub struct SessionCounts {
+    /// Those that are there.
+    pub count: usize,
+    /// Those that the host takes at a time.
+    pub capacity: usize,
+    /// Requests that wait for a place.
+    pub queued: usize,
+    /// What is ready for sessions to come.
+    pub spares: Spares,
+}
+
+/// A host or a session in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HealthStatus {
     /// Everything answers.
@@ -31,28 +48,61 @@ pub enum HealthStatus {
 }
 
 /// One part of a host.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct HealthComponent {
     /// The session it belongs to; none for the daemon's own parts.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
     pub session: Option<SessionId>,
     /// What it is, how it is, since when and why.
     #[serde(flatten)]
     pub component: Component,
 }
 
+/// A session in one word, for its own users.
+pub(super) fn of_session(status: &SessionStatus) -> HealthStatus {
+    match status.state {
+        SessionState::Ready => HealthStatus::Ok,
+        SessionState::Stopped => HealthStatus::Failing,
+        SessionState::Degraded if !status.has_picture() => HealthStatus::Failing,
+        SessionState::Starting | SessionState::Degraded | SessionState::Draining => HealthStatus::Degraded,
+    }
+}
+
+/// What the host is like besides its sessions.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Situation<'a> {
+    /// The configuration's own session, where it has one.
+    pub(super) fixed: Option<&'a SessionId>,
+    pub(super) draining: bool,
+    pub(super) occupancy: Occupancy,
+}
+
 /// Puts the answer together. `manager` is the daemon's own part, found by a round trip through the session manager.
-pub(super) fn assess(manager: Component, sessions: &[(SessionId, SessionStatus)], draining: bool) -> Health {
+///
+/// A session that somebody asked for may be starting or ending: that is its life, and no fault of the host's. Nor is a full
+/// host a sick one.
+pub(super) fn assess(
+    manager: Component,
+    sessions: &[(SessionId, SessionStatus)],
+    situation: &Situation<'_>,
+) -> Health {
     let manager_ok = manager.status == ComponentStatus::Ok;
-    let all_ok = sessions.iter().all(|(_id, status)| status.state == SessionState::Ready);
     let broken = |status: &SessionStatus| status.state == SessionState::Degraded && !status.has_picture();
     let all_broken = !sessions.is_empty() && sessions.iter().all(|(_id, status)| broken(status));
-    let status = if !manager_ok || all_broken {
+    let any_degraded = sessions.iter().any(|(_id, status)| status.state == SessionState::Degraded);
+    let fixed = situation.fixed.map(|fixed| {
+        let status = sessions.iter().find(|(id, _status)| id == fixed).map(|(_id, status)| status);
+        // One that is not there is being put together, or has ended, which it should not.
+        (status.is_some_and(broken), status.is_some_and(|status| status.state == SessionState::Ready))
+    });
+    let (fixed_broken, fixed_ready) = fixed.unwrap_or((false, true));
+    let status = if !manager_ok || all_broken || fixed_broken {
         HealthStatus::Failing
-    } else if all_ok && !draining {
-        HealthStatus::Ok
-    } else {
+    } else if any_degraded || !fixed_ready || situation.draining {
         HealthStatus::Degraded
+    } else {
+        HealthStatus::Ok
     };
     let own = HealthComponent { session: None, component: manager };
     let parts = sessions.iter().flat_map(|(id, status)| {
@@ -64,13 +114,19 @@ pub(super) fn assess(manager: Component, sessions: &[(SessionId, SessionStatus)]
     Health {
         status,
         version: env!("CARGO_PKG_VERSION"),
-        draining,
+        draining: situation.draining,
+        sessions: SessionCounts {
+            count: situation.occupancy.occupied,
+            capacity: situation.occupancy.capacity,
+            queued: situation.occupancy.queued,
+            spares: Spares::of(&situation.occupancy),
+        },
         components: std::iter::once(own).chain(parts).collect(),
     }
 }
 
 /// Reasons may end in what a program said last, after a colon. That may name pages, and anybody may ask for health.
-fn without_details(component: &Component) -> Component {
+pub(super) fn without_details(component: &Component) -> Component {
     let mut component = component.clone();
     if let Some(reason) = &mut component.reason
         && let Some(colon) = reason.find(": ")
@@ -97,12 +153,20 @@ mod tests {
         }
     }
 
-    fn session(state: SessionState, components: Vec<Component>) -> Vec<(SessionId, SessionStatus)> {
-        vec![("s".parse().unwrap(), SessionStatus { state, ready: None, end: None, components })]
+    fn session(id: &str, state: SessionState, components: Vec<Component>) -> (SessionId, SessionStatus) {
+        (id.parse().unwrap(), SessionStatus { state, ready: None, end: None, components })
     }
 
     fn manager() -> Component {
         component("manager", ComponentStatus::Ok, None)
+    }
+
+    /// The host's word with the configuration's own session `own`, if it has one.
+    fn word(sessions: &[(SessionId, SessionStatus)], own: Option<&str>, draining: bool) -> HealthStatus {
+        let fixed = own.map(|own| own.parse().unwrap());
+        let occupancy = Occupancy { capacity: 1, occupied: 1, ..Occupancy::default() };
+        let situation = Situation { fixed: fixed.as_ref(), draining, occupancy };
+        assess(manager(), sessions, &situation).status
     }
 
     #[test]
@@ -113,32 +177,52 @@ mod tests {
             ComponentStatus::Failing,
             Some("exited with status 1: https://secret.example/"),
         );
-        let degraded = assess(manager(), &session(SessionState::Degraded, vec![ok, browser]), false);
-        assert_eq!(degraded.status, HealthStatus::Degraded);
-        assert_eq!(degraded.components[2].component.reason.as_deref(), Some("exited with status 1"));
+        assert_eq!(without_details(&browser).reason.as_deref(), Some("exited with status 1"));
+        let degraded = [session("s", SessionState::Degraded, vec![ok.clone(), browser])];
+        assert_eq!(word(&degraded, Some("s"), false), HealthStatus::Degraded);
+        assert_eq!(of_session(&degraded[0].1), HealthStatus::Degraded);
 
-        let display = component("xvfb", ComponentStatus::Failing, None);
-        let failing = assess(manager(), &session(SessionState::Degraded, vec![display]), false);
-        assert_eq!(failing.status, HealthStatus::Failing);
+        let dead = vec![component("xvfb", ComponentStatus::Failing, None)];
+        let failing = [session("s", SessionState::Degraded, dead.clone())];
+        assert_eq!(word(&failing, Some("s"), false), HealthStatus::Failing);
+        assert_eq!(of_session(&failing[0].1), HealthStatus::Failing);
+        let beside = [failing[0].clone(), session("t", SessionState::Ready, vec![ok])];
+        assert_eq!(word(&beside, Some("s"), false), HealthStatus::Failing, "the host's own");
+        assert_eq!(word(&beside, None, false), HealthStatus::Degraded, "somebody's");
+        let all = [failing[0].clone(), session("t", SessionState::Degraded, dead)];
+        assert_eq!(word(&all, None, false), HealthStatus::Failing, "everybody's");
     }
 
     #[test]
-    fn ok_needs_everything_ready_and_nothing_ending() {
-        let ready = session(SessionState::Ready, vec![component("xvfb", ComponentStatus::Ok, None)]);
-        assert_eq!(assess(manager(), &ready, false).status, HealthStatus::Ok);
-        assert_eq!(assess(manager(), &ready, true).status, HealthStatus::Degraded);
+    fn sessions_come_and_go_without_the_host_being_ill() {
+        assert_eq!(word(&[], None, false), HealthStatus::Ok, "nobody has asked for one");
+        assert_eq!(word(&[], Some("s"), false), HealthStatus::Degraded, "its own is missing");
+        let starting = [session("s", SessionState::Starting, vec![])];
+        assert_eq!(word(&starting, None, false), HealthStatus::Ok);
+        assert_eq!(word(&starting, Some("s"), false), HealthStatus::Degraded);
+        let ready = [session("s", SessionState::Ready, vec![]), session("t", SessionState::Draining, vec![])];
+        assert_eq!(word(&ready, Some("s"), false), HealthStatus::Ok);
+        assert_eq!(word(&ready, Some("s"), true), HealthStatus::Degraded);
         let hung = component("manager", ComponentStatus::Failing, None);
-        assert_eq!(assess(hung, &ready, false).status, HealthStatus::Failing);
+        let situation = Situation { fixed: None, draining: false, occupancy: Occupancy::default() };
+        assert_eq!(assess(hung, &ready, &situation).status, HealthStatus::Failing);
     }
 
     #[test]
     fn the_json_has_the_fields_that_pollers_read() {
-        let health = assess(manager(), &session(SessionState::Starting, vec![]), false);
+        let occupancy =
+            Occupancy { capacity: 3, occupied: 2, queued: 1, spare_displays: 1, spare_browsers: 0 };
+        let situation = Situation { fixed: None, draining: true, occupancy };
+        let health = assess(manager(), &[session("s", SessionState::Starting, vec![])], &situation);
         let json = serde_json::to_value(&health).unwrap();
         assert_eq!(json["status"], "degraded");
         assert_eq!(json["components"][0]["name"], "manager");
         assert_eq!(json["components"][0]["status"], "ok");
         assert_eq!(json["components"][0]["since"], 0.0);
         assert!(json["components"][0].get("reason").is_none());
+        let sessions = serde_json::json!(
+            { "count": 2, "capacity": 3, "queued": 1, "spares": { "displays": 1, "browsers": 0 } }
+        );
+        assert_eq!(json["sessions"], sessions);
     }
 }

@@ -1,51 +1,191 @@
-//! Metrics of the sessions' services, read from their published state at each scrape.
+//! Metrics of sessions and their services. Gauges are read from the published state at each scrape, counts are kept of what
+//! happens.
+
+use std::collections::HashSet;
+use std::time::Duration;
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{IntGaugeVec, Opts};
+use prometheus::{
+    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
-use crate::session::{ComponentStatus, Sessions};
+use super::refused::Trouble;
+use crate::ids::SessionId;
+use crate::session::{Cause, ComponentStatus, Event, Happening, SessionState, Sessions, Warmth};
 
-/// Collects `valetd_service_up` and `valetd_service_starts`, summed over sessions.
-pub(super) struct ServiceMetrics {
+/// Seconds from a request to a session that is ready: a warm one in milliseconds, a cold browser in a second, a loaded host
+/// in many.
+const START_BUCKETS: [f64; 12] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0];
+
+/// For a session that has just been put together to be among those that are there.
+const SEEN_DEADLINE: Duration = Duration::from_secs(1);
+
+/// Collects `valetd_service_up` and `_starts`, summed over sessions, and how many sessions there are and may be.
+pub(super) struct SessionMetrics {
     sessions: Sessions,
     up: IntGaugeVec,
     starts: IntGaugeVec,
+    count: IntGaugeVec,
+    capacity: IntGauge,
+    queued: IntGauge,
+    spares: IntGaugeVec,
 }
 
-impl ServiceMetrics {
+impl SessionMetrics {
     pub(super) fn new(sessions: Sessions) -> prometheus::Result<Self> {
-        let gauge = |name, help| IntGaugeVec::new(Opts::new(name, help), &["service"]);
+        let by = |label, name, help| IntGaugeVec::new(Opts::new(name, help), &[label]);
         Ok(Self {
             sessions,
-            up: gauge("valetd_service_up", "Services that answered their last probe")?,
-            starts: gauge(
+            up: by("service", "valetd_service_up", "Services that answered their last probe")?,
+            starts: by(
+                "service",
                 "valetd_service_starts",
                 "How often the services of the present sessions were started",
             )?,
+            count: by("state", "valetd_session_count", "Sessions that are there")?,
+            capacity: IntGauge::new("valetd_session_capacity", "Sessions that the host takes at a time")?,
+            queued: IntGauge::new("valetd_session_queued", "Requests that wait for a place")?,
+            spares: by("kind", "valetd_session_spares", "What is ready for sessions to come")?,
         })
+    }
+
+    fn parts(&self) -> [&dyn Collector; 6] {
+        [&self.up, &self.starts, &self.count, &self.capacity, &self.queued, &self.spares]
     }
 }
 
-impl Collector for ServiceMetrics {
+impl Collector for SessionMetrics {
     fn desc(&self) -> Vec<&Desc> {
-        let mut descs = self.up.desc();
-        descs.extend(self.starts.desc());
-        descs
+        self.parts().into_iter().flat_map(Collector::desc).collect()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
         self.up.reset();
         self.starts.reset();
+        self.count.reset();
+        for state in [
+            SessionState::Starting,
+            SessionState::Ready,
+            SessionState::Degraded,
+            SessionState::Draining,
+            SessionState::Stopped,
+        ] {
+            self.count.with_label_values(&[state.as_str()]).set(0);
+        }
         for session in self.sessions.all() {
-            for component in session.status().components {
+            let status = session.status();
+            self.count.with_label_values(&[status.state.as_str()]).inc();
+            for component in status.components {
                 let up = i64::from(component.status == ComponentStatus::Ok);
                 self.up.with_label_values(&[component.name]).add(up);
                 self.starts.with_label_values(&[component.name]).add(component.starts.into());
             }
         }
-        let mut families = self.up.collect();
-        families.extend(self.starts.collect());
-        families
+        let occupancy = self.sessions.occupancy();
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.capacity.set(number(occupancy.capacity));
+        self.queued.set(number(occupancy.queued));
+        self.spares.with_label_values(&["display"]).set(number(occupancy.spare_displays));
+        self.spares.with_label_values(&["browser"]).set(number(occupancy.spare_browsers));
+        self.parts().into_iter().flat_map(Collector::collect).collect()
+    }
+}
+
+/// Counts of what happened to sessions. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Tally {
+    created: IntCounterVec,
+    ended: IntCounterVec,
+    denied: IntCounterVec,
+    tab_crashes: IntCounter,
+    start: HistogramVec,
+}
+
+impl Tally {
+    /// Registers `valetd_session_created_total{warmth}`, `_ended_total{cause}`, `_denied_total{reason}`,
+    /// `_tab_crashes_total` and `_start_seconds{warmth}`.
+    ///
+    /// # Errors
+    /// When the names are taken.
+    pub(super) fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let by = |label, name, help| IntCounterVec::new(Opts::new(name, help), &[label]);
+        let tally = Self {
+            created: by(
+                "warmth",
+                "valetd_session_created_total",
+                "Sessions created, by what was ready before",
+            )?,
+            ended: by("cause", "valetd_session_ended_total", "Sessions ended")?,
+            denied: by("reason", "valetd_session_denied_total", "Requests for a session that were refused")?,
+            tab_crashes: IntCounter::new("valetd_session_tab_crashes_total", "Tabs that crashed")?,
+            start: HistogramVec::new(
+                HistogramOpts::new(
+                    "valetd_session_start_seconds",
+                    "From a request to a session that is ready",
+                )
+                .buckets(START_BUCKETS.to_vec()),
+                &["warmth"],
+            )?,
+        };
+        for warmth in [Warmth::Cold, Warmth::Display, Warmth::Browser] {
+            tally.created.with_label_values(&[warmth.as_str()]);
+            tally.start.with_label_values(&[warmth.as_str()]);
+        }
+        for cause in Cause::ALL {
+            tally.ended.with_label_values(&[cause.as_str()]);
+        }
+        registry.register(Box::new(tally.created.clone()))?;
+        registry.register(Box::new(tally.ended.clone()))?;
+        registry.register(Box::new(tally.denied.clone()))?;
+        registry.register(Box::new(tally.tab_crashes.clone()))?;
+        registry.register(Box::new(tally.start.clone()))?;
+        Ok(tally)
+    }
+
+    /// Somebody asked in vain, and why: a name of the table of problems.
+    pub(super) fn denied(&self, trouble: Trouble) {
+        self.denied.with_label_values(&[trouble.outside().1]).inc();
+    }
+
+    /// Counts what happens until `over`.
+    pub(super) async fn follow(&self, sessions: &Sessions, over: &CancellationToken) {
+        let mut events = sessions.events();
+        let (mut after, mut starting) = (0, HashSet::new());
+        while over.run_until_cancelled(events.wait_past(after)).await.is_some() {
+            let batch = events.since(after);
+            if batch.missed {
+                tracing::warn!("events came faster than they were counted; some are not");
+            }
+            for event in batch.events {
+                after = event.number;
+                self.count(&event, sessions, &mut starting).await;
+            }
+        }
+    }
+
+    async fn count(&self, event: &Event, sessions: &Sessions, starting: &mut HashSet<SessionId>) {
+        match &event.what {
+            Happening::Created(warmth) => {
+                self.created.with_label_values(&[warmth.as_str()]).inc();
+                starting.insert(event.session.clone());
+            }
+            Happening::State(SessionState::Ready) if starting.remove(&event.session) => {
+                // A warm one is ready before everybody can see it.
+                let seen = timeout(SEEN_DEADLINE, sessions.wait_for(&event.session)).await;
+                let Ok(record) = seen.map(|session| session.record()) else { return };
+                // The clock may have been set meanwhile.
+                let took = event.at.duration_since(record.created).unwrap_or_default();
+                self.start.with_label_values(&[record.warmth.as_str()]).observe(took.as_secs_f64());
+            }
+            Happening::Ended(end) => {
+                self.ended.with_label_values(&[end.cause.as_str()]).inc();
+                starting.remove(&event.session);
+            }
+            Happening::TabCrashed => self.tab_crashes.inc(),
+            Happening::State(_) | Happening::ServiceFailed { .. } | Happening::ProfileReset => {}
+        }
     }
 }

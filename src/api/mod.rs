@@ -1,14 +1,29 @@
-//! The operators' side: health, readiness, metrics, and on a Unix socket the details.
+//! The operators' side: health, readiness and metrics for anybody, and the host API for operators, who show a token on TCP
+//! and their credentials on a Unix socket.
 //!
-//! **Invariant:** what anybody may read on the TCP listener holds nothing secret; everything else needs peer credentials.
+//! A request goes through [`routes`], a proof from `access`, and only then a handler. **Invariants:** what anybody may read on
+//! the TCP listener holds nothing secret; a handler of a private route takes an `Operator`, which nothing else makes.
 
 mod access;
+mod answer;
 pub mod config;
+mod connection;
+mod create;
+mod describe;
+mod docs;
 mod health;
+mod host;
 mod metrics;
-mod routes;
+mod read;
+mod refused;
+pub mod routes;
 mod server;
+mod sessions;
+mod stream;
+mod view;
 
 pub use config::Config;
-pub use health::{Health, HealthComponent, HealthStatus};
-pub use server::{Api, Error};
+pub use connection::Links;
+pub use health::{Health, HealthComponent, HealthStatus, SessionCounts};
+pub use server::{Api, Error, Params};
+pub use view::Spares;

@@ -1,196 +1,176 @@
-//! What the operators' side answers.
+//! What there is on the operators' side, as data.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use hyper::Method;
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode};
-use prometheus::Registry;
-use serde::Serialize;
-use tokio::sync::watch;
-
-use super::access::may_operate;
-use super::health::{self, Health, HealthStatus};
-use crate::http::{Peer, PeerAddress, Problem, Reply, RequestId};
 use crate::ids::SessionId;
-use crate::metrics;
-use crate::session::{Component, ComponentStatus, ManagerHandle, SessionState, Sessions, Viewers};
 
-/// For the round trip through the session manager that each answer about health makes.
-const MANAGER_DEADLINE: Duration = Duration::from_secs(1);
-
-/// What the routes look at.
-pub(super) struct State {
-    pub(super) sessions: Sessions,
-    pub(super) manager: ManagerHandle,
-    pub(super) registry: Registry,
-    pub(super) draining: watch::Receiver<bool>,
-    pub(super) since: SystemTime,
-    pub(super) started: Instant,
+/// What a request must show before its handler runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// Nothing: what anybody on this listener may know.
+    Nothing,
+    /// A token with the role operator on TCP; the kernel's word for the peer on the Unix socket.
+    Operator,
+    /// The Unix socket alone.
+    Local,
 }
 
-/// The answer of `GET /v1/status`, for operators on this host only.
-#[derive(Debug, Serialize)]
-struct Status {
-    health: Health,
-    pid: u32,
-    uptime_seconds: u64,
-    sessions: Vec<SessionReport>,
+/// What answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// `livez`
+    Alive,
+    /// `readyz`
+    Ready,
+    /// `health`
+    Health,
+    /// `metrics`
+    Metrics,
+    /// `openapi.json`
+    Description,
+    /// `docs` and its files
+    Docs,
+    /// `v1/status`
+    Status,
+    /// `v1/capacity`
+    Capacity,
+    /// `v1/events`
+    Events,
+    /// `POST v1/sessions`
+    Create,
+    /// `GET v1/sessions`
+    List,
+    /// `GET v1/sessions/{id}`
+    Show,
+    /// `PATCH v1/sessions/{id}`
+    Amend,
+    /// `DELETE v1/sessions/{id}`
+    End,
+    /// `v1/sessions/{id}/health`
+    SessionHealth,
+    /// `v1/sessions/{id}/connection`
+    Connection,
 }
 
-/// A session with every detail.
-#[derive(Debug, Serialize)]
-struct SessionReport {
-    id: SessionId,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user: Option<String>,
-    state: SessionState,
-    viewers: Viewers,
-    components: Vec<Component>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    display: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    devtools_port: Option<u16>,
+/// A way in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    /// The method; where it is GET, HEAD is answered as well.
+    pub method: &'static str,
+    /// The path; `{id}` is a session's.
+    pub pattern: &'static str,
+    /// What it asks for.
+    pub proof: Proof,
+    /// What answers.
+    pub target: Target,
 }
 
-/// Answers one request.
-pub(super) async fn answer(state: Arc<State>, request: Request<Incoming>, peer: Arc<Peer>) -> Reply {
-    let id = request.extensions().get::<RequestId>().cloned().unwrap_or_else(RequestId::generate);
-    let local = matches!(peer.address, PeerAddress::Unix { .. });
-    if let PeerAddress::Unix { uid, gid } = peer.address
-        && !may_operate(uid, gid)
-    {
-        let problem =
-            Problem::new(StatusCode::FORBIDDEN, "forbidden", "Only root and the valetd group may ask here.");
-        return problem.response(&id).into();
-    }
-    peer.authenticated();
-    let path = request.uri().path();
-    let known =
-        matches!(path, "/livez" | "/readyz" | "/health" | "/metrics") || (local && path == "/v1/status");
-    if !known {
-        return Problem::new(StatusCode::NOT_FOUND, "not-found", "There is nothing here.")
-            .response(&id)
-            .into();
-    }
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let problem =
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Only GET is answered here.");
-        return problem.response(&id).into();
-    }
-    match path {
-        "/livez" => word(state.alive().await, "alive", "dead"),
-        "/readyz" => word(state.ready().await, "ready", "unready"),
-        "/health" => state.health_response().await,
-        "/metrics" => state.metrics_response(&id),
-        _status => json(StatusCode::OK, &state.status().await),
-    }
-    .into()
+const fn route(method: &'static str, pattern: &'static str, proof: Proof, target: Target) -> Route {
+    Route { method, pattern, proof, target }
 }
 
-impl State {
-    async fn alive(&self) -> bool {
-        // A drain keeps the manager busy, and has its own budget.
-        *self.draining.borrow() || self.manager.ping(MANAGER_DEADLINE).await.is_ok()
-    }
+/// Every route.
+pub const ROUTES: [Route; 18] = [
+    route("GET", "/livez", Proof::Nothing, Target::Alive),
+    route("GET", "/readyz", Proof::Nothing, Target::Ready),
+    route("GET", "/health", Proof::Nothing, Target::Health),
+    route("GET", "/metrics", Proof::Nothing, Target::Metrics),
+    route("GET", "/openapi.json", Proof::Nothing, Target::Description),
+    route("GET", "/docs", Proof::Nothing, Target::Docs),
+    route("GET", "/docs/page.js", Proof::Nothing, Target::Docs),
+    route("GET", "/docs/page.css", Proof::Nothing, Target::Docs),
+    route("GET", "/v1/status", Proof::Local, Target::Status),
+    route("GET", "/v1/capacity", Proof::Operator, Target::Capacity),
+    route("GET", "/v1/events", Proof::Operator, Target::Events),
+    route("GET", "/v1/sessions", Proof::Operator, Target::List),
+    route("POST", "/v1/sessions", Proof::Operator, Target::Create),
+    route("GET", "/v1/sessions/{id}", Proof::Operator, Target::Show),
+    route("PATCH", "/v1/sessions/{id}", Proof::Operator, Target::Amend),
+    route("DELETE", "/v1/sessions/{id}", Proof::Operator, Target::End),
+    route("GET", "/v1/sessions/{id}/health", Proof::Operator, Target::SessionHealth),
+    route("GET", "/v1/sessions/{id}/connection", Proof::Operator, Target::Connection),
+];
 
-    async fn ready(&self) -> bool {
-        let sessions = self.sessions.all();
-        !*self.draining.borrow()
-            && !sessions.is_empty()
-            && sessions.iter().all(|session| session.status().state == SessionState::Ready)
-            && self.alive().await
-    }
+/// What a request is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Found {
+    /// A route, and the session that its path names; one that cannot be a session's id is nobody's.
+    Route { proof: Proof, target: Target, session: Option<SessionId> },
+    /// The path is there for these methods only.
+    OtherMethods(String),
+    /// There is no such path.
+    Nothing,
+}
 
-    async fn health(&self) -> Health {
-        let (status, reason) = match self.manager.ping(MANAGER_DEADLINE).await {
-            Ok(()) => (ComponentStatus::Ok, None),
-            // A drain keeps the manager busy; that is no fault.
-            Err(_) if *self.draining.borrow() => (ComponentStatus::Ok, None),
-            Err(error) => (ComponentStatus::Failing, Some(error.to_string())),
-        };
-        let manager = Component {
-            name: "manager",
-            status,
-            since: self.since,
-            reason,
-            pid: Some(std::process::id()),
-            starts: 1,
-        };
-        let sessions: Vec<_> =
-            self.sessions.all().iter().map(|session| (session.id().clone(), session.status())).collect();
-        health::assess(manager, &sessions, *self.draining.borrow())
-    }
-
-    async fn health_response(&self) -> Response<Full<Bytes>> {
-        let health = self.health().await;
-        let status = match health.status {
-            HealthStatus::Ok | HealthStatus::Degraded => StatusCode::OK,
-            HealthStatus::Failing => StatusCode::SERVICE_UNAVAILABLE,
-        };
-        json(status, &health)
-    }
-
-    fn metrics_response(&self, id: &RequestId) -> Response<Full<Bytes>> {
-        match metrics::render(&self.registry) {
-            Ok(text) => respond(StatusCode::OK, metrics::CONTENT_TYPE, text.into()),
-            Err(error) => {
-                tracing::error!(request_id = %id, error = %crate::errors::chain(&error), "cannot write the metrics");
-                Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The metrics cannot be written.")
-                    .response(id)
+/// Looks for the route of a request. `local`: whether it came over the Unix socket; elsewhere its routes are not there.
+pub(super) fn find(method: &Method, path: &str, local: bool) -> Found {
+    let there: Vec<_> = ROUTES
+        .iter()
+        .filter(|route| local || route.proof != Proof::Local)
+        .filter_map(|route| Some((route, fits(route.pattern, path)?)))
+        .collect();
+    let wanted = if method == Method::HEAD { "GET" } else { method.as_str() };
+    match there.iter().find(|(route, _)| route.method == wanted) {
+        Some((route, id)) => Found::Route {
+            proof: route.proof,
+            target: route.target,
+            session: id.and_then(|id| id.parse().ok()),
+        },
+        None if there.is_empty() => Found::Nothing,
+        None => {
+            let mut methods: Vec<_> = there.iter().map(|(route, _)| route.method).collect();
+            if methods.contains(&"GET") {
+                methods.push("HEAD");
             }
-        }
-    }
-
-    async fn status(&self) -> Status {
-        let report = |session: &crate::session::Session| {
-            let status = session.status();
-            let facts = session.facts();
-            SessionReport {
-                id: session.id().clone(),
-                user: session.user().map(ToString::to_string),
-                state: status.state,
-                viewers: session.viewers(),
-                components: status.components,
-                display: facts
-                    .display
-                    .as_ref()
-                    .and_then(|display| display.address().ok())
-                    .map(|address| format!(":{}", address.number)),
-                devtools_port: facts.devtools_port.as_ref().and_then(|port| *port.borrow()),
-            }
-        };
-        Status {
-            health: self.health().await,
-            pid: std::process::id(),
-            uptime_seconds: self.started.elapsed().as_secs(),
-            sessions: self.sessions.all().iter().map(report).collect(),
+            Found::OtherMethods(methods.join(", "))
         }
     }
 }
 
-fn word(yes: bool, when: &'static str, otherwise: &'static str) -> Response<Full<Bytes>> {
-    let (status, text) =
-        if yes { (StatusCode::OK, when) } else { (StatusCode::SERVICE_UNAVAILABLE, otherwise) };
-    respond(status, "text/plain; charset=utf-8", Bytes::from_static(text.as_bytes()))
+/// What stands for `{id}`, where the path fits; it has no slash and is not empty.
+fn fits<'a>(pattern: &str, path: &'a str) -> Option<Option<&'a str>> {
+    let Some((before, after)) = pattern.split_once("{id}") else {
+        return (pattern == path).then_some(None);
+    };
+    let id = path.strip_prefix(before)?.strip_suffix(after)?;
+    (!id.is_empty() && !id.contains('/')).then_some(Some(id))
 }
 
-fn json(status: StatusCode, value: &impl Serialize) -> Response<Full<Bytes>> {
-    match serde_json::to_vec(value) {
-        Ok(body) => respond(status, "application/json", body.into()),
-        // Plain data with text keys; kept as an answer, since a panic would take the connection along.
-        Err(_) => respond(StatusCode::INTERNAL_SERVER_ERROR, "text/plain; charset=utf-8", Bytes::new()),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(method: &Method, path: &str) -> Option<(Target, Option<String>)> {
+        match find(method, path, false) {
+            Found::Route { target, session, .. } => Some((target, session.map(|id| id.to_string()))),
+            Found::OtherMethods(_) | Found::Nothing => None,
+        }
     }
-}
 
-fn respond(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+    #[test]
+    fn a_path_is_taken_whole_or_not_at_all() {
+        let id = Some("s1".to_owned());
+        assert_eq!(found(&Method::GET, "/v1/sessions/s1"), Some((Target::Show, id.clone())));
+        assert_eq!(found(&Method::HEAD, "/v1/sessions/s1/health"), Some((Target::SessionHealth, id)));
+        assert_eq!(found(&Method::GET, "/v1/sessions/..%2f"), Some((Target::Show, None)));
+        for path in ["/v1/sessions/", "/v1/sessions/a/b", "/v1/sessions//health", "/v1", "/", "/livez/"] {
+            assert_eq!(find(&Method::GET, path, true), Found::Nothing, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_belongs_to_the_socket_is_not_there_on_tcp() {
+        assert_eq!(find(&Method::GET, "/v1/status", false), Found::Nothing);
+        assert!(matches!(
+            find(&Method::GET, "/v1/status", true),
+            Found::Route { target: Target::Status, .. }
+        ));
+    }
+
+    #[test]
+    fn another_method_learns_which_there_are() {
+        let other = |methods: &str| Found::OtherMethods(methods.to_owned());
+        assert_eq!(find(&Method::PUT, "/v1/sessions/x", false), other("GET, PATCH, DELETE, HEAD"));
+        assert_eq!(find(&Method::POST, "/livez", false), other("GET, HEAD"));
+    }
 }

@@ -4,30 +4,35 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::unistd::{Group, chown};
 use prometheus::Registry;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::Config;
-use super::access::OPERATORS;
-use super::metrics::ServiceMetrics;
-use super::routes::{State, answer};
+use super::access::{MAX_REMEMBERED_TOKENS, OPERATORS};
+use super::answer::{State, answer};
+use super::metrics::{SessionMetrics, Tally};
+use super::stream::MOST_LISTENERS;
+use super::{Config, Links};
+use crate::auth::{Replay, SigningKey};
 use crate::http::{Limits, Listener, Metrics, Server, serve};
+use crate::ids::SessionId;
+use crate::keyring::Keys;
 use crate::session::{ManagerHandle, Sessions};
 
-/// Pollers and scrapers; nobody stays long.
+/// Pollers and scrapers, who do not stay long; somebody who waits for a place in the queue (10 minutes), for the session to be
+/// put together and to be ready; and listeners to events, who come back.
 const LIMITS: Limits = Limits {
     max_connections: 256,
     max_per_address: 64,
     max_unauthenticated: 256,
-    max_header_bytes: 8192,
+    max_header_bytes: 16_384,
     handshake_deadline: Duration::from_secs(5),
-    connection_lifetime: Duration::from_secs(300),
+    connection_lifetime: Duration::from_secs(900),
 };
 /// For answers under way when the daemon ends.
 const DRAIN_BUDGET: Duration = Duration::from_millis(500);
@@ -60,17 +65,34 @@ pub enum Error {
     Metrics(#[from] prometheus::Error),
 }
 
+/// What the operators' side works with.
+pub struct Params {
+    /// The sessions that there are.
+    pub sessions: Sessions,
+    /// What tokens are judged by.
+    pub keys: Arc<Keys>,
+    /// What is shown under `/metrics`.
+    pub registry: Registry,
+    /// Whether the daemon is about to end.
+    pub draining: watch::Receiver<bool>,
+    /// The configuration's own session, where it has one.
+    pub fixed: Option<SessionId>,
+    /// Where the gateway is.
+    pub links: Links,
+    /// What tokens are signed with, where it is not a shared secret.
+    pub signing_key: watch::Receiver<Option<SigningKey>>,
+}
+
 /// The operators' side, bound and silent.
 pub struct Api {
     tcp: TcpListener,
     address: SocketAddr,
     unix: UnixListener,
     socket: PathBuf,
-    sessions: Sessions,
-    registry: Registry,
+    params: Params,
     tcp_metrics: Metrics,
     unix_metrics: Metrics,
-    draining: watch::Receiver<bool>,
+    tally: Tally,
 }
 
 impl Api {
@@ -78,23 +100,20 @@ impl Api {
     ///
     /// # Errors
     /// When one of them cannot be bound.
-    pub async fn bind(
-        config: &Config,
-        sessions: Sessions,
-        registry: Registry,
-        draining: watch::Receiver<bool>,
-    ) -> Result<Self, Error> {
+    pub async fn bind(config: &Config, params: Params) -> Result<Self, Error> {
         let listen = config.listen;
         let bind = |source| Error::Bind { address: listen, source };
         let tcp = TcpListener::bind(listen).await.map_err(bind)?;
         let address = tcp.local_addr().map_err(bind)?;
         let unix = bind_socket(&config.socket)
             .map_err(|source| Error::BindSocket { path: config.socket.clone(), source })?;
-        registry.register(Box::new(ServiceMetrics::new(sessions.clone())?))?;
-        let tcp_metrics = Metrics::register(&registry, "valetd_api")?;
-        let unix_metrics = Metrics::register(&registry, "valetd_control")?;
+        let registry = &params.registry;
+        registry.register(Box::new(SessionMetrics::new(params.sessions.clone())?))?;
+        let tcp_metrics = Metrics::register(registry, "valetd_api")?;
+        let unix_metrics = Metrics::register(registry, "valetd_control")?;
+        let tally = Tally::register(registry)?;
         let socket = config.socket.clone();
-        Ok(Self { tcp, address, unix, socket, sessions, registry, tcp_metrics, unix_metrics, draining })
+        Ok(Self { tcp, address, unix, socket, params, tcp_metrics, unix_metrics, tally })
     }
 
     /// The TCP address that was really bound.
@@ -104,9 +123,25 @@ impl Api {
 
     /// Serves until `over`, then takes the socket away.
     pub fn serve(self, manager: ManagerHandle, over: CancellationToken) -> impl Future<Output = ()> + Send {
-        let Self { tcp, unix, socket, sessions, registry, tcp_metrics, unix_metrics, draining, .. } = self;
-        let (since, started) = (SystemTime::now(), Instant::now());
-        let state = Arc::new(State { sessions, manager, registry, draining, since, started });
+        let Self { tcp, unix, socket, params, tcp_metrics, unix_metrics, tally, .. } = self;
+        let Params { sessions, keys, registry, draining, fixed, links, signing_key } = params;
+        let state = Arc::new(State {
+            sessions: sessions.clone(),
+            manager,
+            keys,
+            registry,
+            draining,
+            fixed,
+            links,
+            signing_key,
+            tally: tally.clone(),
+            used_tokens: Mutex::new(Replay::new(MAX_REMEMBERED_TOKENS)),
+            listeners: Arc::new(Semaphore::new(MOST_LISTENERS)),
+            run: run_name(),
+            over: over.clone(),
+            since: SystemTime::now(),
+            started: Instant::now(),
+        });
         let server = |listener, metrics| {
             let state = Arc::clone(&state);
             let handler = move |request, peer| answer(Arc::clone(&state), request, peer);
@@ -116,12 +151,26 @@ impl Api {
         let unix = server(Listener::Unix(unix), unix_metrics);
         async move {
             // Nobody's work is lost with an answer that was cut off.
-            let (_aborted_tcp, _aborted_unix) = tokio::join!(serve(tcp, over.clone()), serve(unix, over));
+            let (_aborted_tcp, _aborted_unix, ()) = tokio::join!(
+                serve(tcp, over.clone()),
+                serve(unix, over.clone()),
+                tally.follow(&sessions, &over)
+            );
             if let Err(error) = std::fs::remove_file(&socket) {
                 tracing::warn!(path = %socket.display(), %error, "cannot remove the control socket");
             }
         }
     }
+}
+
+/// A name that no other run of a daemon on this host is likely to have; no secret hangs on it.
+fn run_name() -> String {
+    let mut random = [0; 6];
+    if aws_lc_rs::rand::fill(&mut random).is_err() {
+        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        return format!("{:x}", since_epoch.as_micros());
+    }
+    random.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn bind_socket(path: &Path) -> std::io::Result<UnixListener> {

@@ -1,4 +1,4 @@
-//! Making tokens, for `valetd token` and `valetd dev`.
+//! Signing tokens.
 
 use jsonwebtoken::EncodingKey;
 

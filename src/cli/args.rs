@@ -1,15 +1,15 @@
 //! What the command line takes.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
 use super::Exit;
-use crate::auth::Role;
-use crate::config::parse_duration;
-use crate::ids::{SessionId, UserId};
+use crate::auth::{MAX_TTL, Role};
+use crate::durations;
+use crate::ids::{ProfileName, SessionId, UserId};
 
 /// Where the configuration is when nobody says otherwise.
 pub const DEFAULT_CONFIG: &str = "/etc/valetd/valetd.toml";
@@ -49,6 +49,8 @@ pub enum Command {
     ///
     /// Signs with auth.signing_key, or else with the first shared secret of auth.keys.
     Token(TokenArgs),
+    /// Create, list, show, stop or open sessions of the daemon on this host.
+    Session(SessionArgs),
     /// Show what runs, how it is, and who watches.
     Status(StatusArgs),
     /// Ask whether this machine can do it: each check with its remedy.
@@ -120,6 +122,158 @@ pub struct TokenArgs {
     pub config: PathBuf,
 }
 
+/// Arguments of `valetd session`.
+#[derive(Debug, Args)]
+pub struct SessionArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: SessionAction,
+}
+
+/// What can be done to sessions.
+#[derive(Debug, Subcommand)]
+pub enum SessionAction {
+    /// Create a session, and wait until it is ready.
+    Create(CreateSession),
+    /// List the sessions that are there.
+    List(ListSessions),
+    /// Show one session.
+    Show(ShowSession),
+    /// End a session, and wait until nothing of it is left.
+    Stop(EndSession),
+    /// Print a link to look at a session with, with a fresh token in it.
+    Open(OpenSession),
+}
+
+impl SessionAction {
+    /// The configuration file, for the path of the daemon's socket.
+    pub fn config(&self) -> Option<&Path> {
+        let config = match self {
+            Self::Create(args) => &args.config,
+            Self::List(args) => &args.config,
+            Self::Show(args) => &args.config,
+            Self::Stop(args) => &args.config,
+            Self::Open(args) => &args.config,
+        };
+        config.as_deref()
+    }
+}
+
+/// Arguments of `valetd session create`. What is not given is as the daemon's configuration has it.
+#[derive(Debug, Args)]
+pub struct CreateSession {
+    /// Whose it is.
+    #[arg(long, value_name = "USER")]
+    pub user: UserId,
+    /// Its id; without one, the daemon makes it up.
+    #[arg(long, value_name = "ID")]
+    pub id: Option<SessionId>,
+    /// A profile that outlives the session.
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<ProfileName>,
+    /// The page to open.
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// Size of the display.
+    #[arg(long, value_name = "WIDTHxHEIGHT", value_parser = size)]
+    pub size: Option<(u16, u16)>,
+    /// What pages are fetched through: scheme://host:port.
+    #[arg(long, value_name = "SERVER")]
+    pub proxy: Option<String>,
+    /// A variable for the browser; may be given several times.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    pub env: Vec<(String, String)>,
+    /// A word of yours, kept with the session; may be given several times.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    pub label: Vec<(String, String)>,
+    /// Ends it when nobody has used it for so long.
+    #[arg(long, value_name = "DURATION", value_parser = durations::parse)]
+    pub idle_timeout: Option<Duration>,
+    /// Ends it so long after its creation.
+    #[arg(long, value_name = "DURATION", value_parser = durations::parse)]
+    pub max_duration: Option<Duration>,
+    /// Wait until it is ready; this is what happens anyway.
+    #[arg(long, conflicts_with = "no_wait")]
+    pub wait: bool,
+    /// Answer as soon as it is starting.
+    #[arg(long)]
+    pub no_wait: bool,
+    /// How long to wait, 120s at most.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = wait)]
+    pub timeout: Duration,
+    /// JSON for programs.
+    #[arg(long)]
+    pub json: bool,
+    /// The configuration file, for the path of the daemon's socket.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// Arguments of `valetd session list`.
+#[derive(Debug, Args)]
+pub struct ListSessions {
+    /// Those that have ended lately as well.
+    #[arg(long)]
+    pub all: bool,
+    /// JSON for programs, in place of a table.
+    #[arg(long)]
+    pub json: bool,
+    /// The configuration file, for the path of the daemon's socket.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// Arguments of `valetd session show`.
+#[derive(Debug, Args)]
+pub struct ShowSession {
+    /// The session.
+    pub id: SessionId,
+    /// JSON for programs.
+    #[arg(long)]
+    pub json: bool,
+    /// The configuration file, for the path of the daemon's socket.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// Arguments of `valetd session stop`.
+#[derive(Debug, Args)]
+pub struct EndSession {
+    /// The session.
+    pub id: SessionId,
+    /// Why, for the log and for those who listen to events.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Answer as soon as it is ending.
+    #[arg(long)]
+    pub no_wait: bool,
+    /// JSON for programs.
+    #[arg(long)]
+    pub json: bool,
+    /// The configuration file, for the path of the daemon's socket.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// Arguments of `valetd session open`.
+#[derive(Debug, Args)]
+pub struct OpenSession {
+    /// The session.
+    pub id: SessionId,
+    /// What the link allows: controller, spectator, or automation (then the CDP address and a token).
+    #[arg(long, value_name = "ROLE", default_value = "controller", value_parser = session_role)]
+    pub role: Role,
+    /// How long it is good for.
+    #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = ttl)]
+    pub ttl: Duration,
+    /// JSON for programs: every link, and the token.
+    #[arg(long)]
+    pub json: bool,
+    /// The configuration file, for the path of the daemon's socket.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
 /// Arguments of `valetd status`.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
@@ -145,16 +299,39 @@ pub struct DoctorArgs {
     pub json: bool,
 }
 
-/// Longest life of a token made here. A live connection ends with its token, and a token cannot be taken back.
-const MAX_TTL: Duration = Duration::from_secs(24 * 60 * 60);
-
 fn ttl(text: &str) -> Result<Duration, String> {
-    let ttl = parse_duration(text)?;
+    let ttl = durations::parse(text)?;
     // Tokens count whole seconds.
     if (Duration::from_secs(1)..=MAX_TTL).contains(&ttl) {
         Ok(ttl)
     } else {
         Err("must be 1s to 24h".to_owned())
+    }
+}
+
+/// How long the daemon waits at most for a session to be ready.
+const MAX_WAIT: Duration = Duration::from_secs(120);
+
+fn wait(text: &str) -> Result<Duration, String> {
+    durations::parse_within(text, &(Duration::from_secs(1)..=MAX_WAIT))
+}
+
+fn size(text: &str) -> Result<(u16, u16), String> {
+    let sides =
+        text.split_once('x').and_then(|(width, height)| Some((width.parse().ok()?, height.parse().ok()?)));
+    sides.ok_or_else(|| "must be WIDTHxHEIGHT in pixels: 1280x720".to_owned())
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
+    pair.map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .ok_or_else(|| "must be NAME=VALUE".to_owned())
+}
+
+fn session_role(text: &str) -> Result<Role, String> {
+    match text.parse() {
+        Ok(Role::Operator) | Err(_) => Err("must be controller, spectator or automation".to_owned()),
+        Ok(role) => Ok(role),
     }
 }
 
@@ -201,6 +378,14 @@ mod tests {
             "valetd token --session a --user u --role admin",
             "valetd token --session a --user u --ttl 0s",
             "valetd token --session a --user u --ttl 25h",
+            "valetd session",
+            "valetd session create",
+            "valetd session create --user u --size 5",
+            "valetd session create --user u --label x",
+            "valetd session create --user u --wait --no-wait",
+            "valetd session create --user u --timeout 121s",
+            "valetd session open s --role operator",
+            "valetd session show ../s",
         ] {
             assert_eq!(parsed(line).map(drop).unwrap_err(), Exit::Usage, "{line}");
         }

@@ -4,6 +4,7 @@
 //! what a command prints.
 
 pub mod args;
+mod ask;
 pub mod check;
 pub mod dev;
 pub mod doctor;
@@ -12,9 +13,12 @@ pub mod exit;
 pub mod output;
 mod rehearsal;
 pub mod run;
+pub mod session;
 pub mod status;
 pub mod token;
 
-pub use args::{CheckArgs, Cli, Command, DevArgs, DoctorArgs, RunArgs, StatusArgs, TokenArgs, parse};
+pub use args::{
+    CheckArgs, Cli, Command, DevArgs, DoctorArgs, RunArgs, SessionArgs, StatusArgs, TokenArgs, parse,
+};
 pub use entry::main;
 pub use exit::Exit;

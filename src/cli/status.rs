@@ -1,49 +1,25 @@
 //! `valetd status`: what runs, asked of the daemon over its Unix socket.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
-use tokio::net::UnixStream;
-use tokio::time::{interval, timeout};
+use tokio::time::interval;
 
-use super::args::DEFAULT_CONFIG;
+use super::ask::{AskError, Question, ask, socket};
 use super::output::{answer, complain};
 use super::{Exit, StatusArgs};
-use crate::config::control_socket;
 use crate::errors::chain;
-use crate::http;
 
 /// For one answer; the daemon gives its own parts a second.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// A status with a hundred sessions is far smaller.
-const MAX_ANSWER_BYTES: usize = 1 << 20;
 /// How often `--watch` asks.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Why there is no answer.
-#[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error("cannot reach the daemon on {path}")]
-    Connect {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
-    #[error("the daemon did not answer within {DEADLINE:?}")]
-    Deadline,
-    #[error("the daemon gave no answer")]
-    Http(#[from] http::GetError),
-    #[error("the daemon's answer makes no sense")]
-    Json(#[from] serde_json::Error),
-}
-
 /// Prints the status on `out`, once or again and again.
 pub fn run(args: &StatusArgs, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
-    let default = Path::new(DEFAULT_CONFIG);
-    let path = args.config.as_deref().or_else(|| default.exists().then_some(default));
-    let socket = match control_socket(path, std::env::vars_os()) {
+    let socket = match socket(args.config.as_deref()) {
         Ok(socket) => socket,
         Err(mistakes) => return complain(err, &mistakes.to_string(), Exit::Configuration),
     };
@@ -58,12 +34,12 @@ pub fn run(args: &StatusArgs, out: &mut dyn Write, err: &mut dyn Write) -> Exit 
     }
 }
 
-async fn show(args: &StatusArgs, socket: &Path, out: &mut dyn Write) -> Result<Exit, Error> {
+async fn show(args: &StatusArgs, socket: &Path, out: &mut dyn Write) -> Result<Exit, AskError> {
     let mut ticks = interval(WATCH_INTERVAL);
     let mut before = String::new();
     loop {
         ticks.tick().await;
-        let status = timeout(DEADLINE, ask(socket)).await.map_err(|_elapsed| Error::Deadline)??;
+        let status = ask(socket, Question::get("/v1/status", DEADLINE)).await?;
         let text = if args.json { format!("{status}\n") } else { table(&status, now()) };
         if text != before {
             let exit = answer(out, &text);
@@ -73,13 +49,6 @@ async fn show(args: &StatusArgs, socket: &Path, out: &mut dyn Write) -> Result<E
             before = text;
         }
     }
-}
-
-async fn ask(socket: &Path) -> Result<Value, Error> {
-    let connect = |source| Error::Connect { path: socket.to_owned(), source };
-    let stream = UnixStream::connect(socket).await.map_err(connect)?;
-    let body = http::get(stream, "localhost", "/v1/status", MAX_ANSWER_BYTES).await?;
-    Ok(serde_json::from_slice(&body)?)
 }
 
 fn now() -> f64 {
@@ -128,7 +97,7 @@ fn table(status: &Value, now: f64) -> String {
 }
 
 /// A duration in its largest unit: `42s`, `3m`, `5h`, `2d`.
-fn age(seconds: f64) -> String {
+pub(super) fn age(seconds: f64) -> String {
     let units = [(86_400.0, "d"), (3_600.0, "h"), (60.0, "m")];
     let (size, unit) = units.into_iter().find(|(size, _)| seconds >= *size).unwrap_or((1.0, "s"));
     format!("{:.0}{unit}", (seconds / size).floor())

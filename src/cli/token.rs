@@ -7,25 +7,22 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::output::{answer, complain};
 use super::{Exit, TokenArgs};
-use crate::auth::{Audience, Claims, KeyConfig, SigningKey, sign};
+use crate::auth::{self, MintError, NewToken};
 use crate::config::{Config, load};
 use crate::errors::chain;
 
 /// Why no token was made.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
-    /// Only public keys are configured.
-    #[error("nothing to sign with: give auth.signing_key, or a shared secret in auth.keys")]
-    NoKey,
-    /// The clock is before 1970 or the end of the token beyond what fits.
+    /// The clock is before 1970.
     #[error("the clock of this host is wrong")]
     Clock,
     /// No random bytes for the token's id.
     #[error("the system has no random numbers")]
     Random,
-    /// The key does not sign.
-    #[error("cannot sign with this key")]
-    Sign(#[source] crate::auth::SignError),
+    /// The token cannot be made.
+    #[error(transparent)]
+    Mint(#[from] MintError),
 }
 
 /// Prints a token on `out`, and nothing else there.
@@ -42,7 +39,7 @@ pub fn run(
     };
     match mint(&config, args, SystemTime::now()) {
         Ok(token) => answer(out, &format!("{token}\n")),
-        Err(error @ TokenError::NoKey) => complain(err, &chain(&error), Exit::Configuration),
+        Err(error @ TokenError::Mint(MintError::NoKey)) => complain(err, &chain(&error), Exit::Configuration),
         Err(error) => complain(err, &chain(&error), Exit::Failed),
     }
 }
@@ -52,39 +49,13 @@ pub fn run(
 /// # Errors
 /// When there is no key to sign with, or it does not sign.
 pub fn mint(config: &Config, args: &TokenArgs, now: SystemTime) -> Result<String, TokenError> {
-    let key = signing_key(config)?;
     let now = now.duration_since(UNIX_EPOCH).map_err(|_| TokenError::Clock)?.as_secs();
-    let claims = Claims {
-        session_id: args.session.clone(),
-        user_id: args.user.clone(),
-        exp: now.checked_add(args.ttl.as_secs()).ok_or(TokenError::Clock)?,
-        role: args.role,
-        iss: config.auth.issuer.clone(),
-        aud: config.auth.audience.clone().map(Audience::One),
-        nbf: None,
-        iat: Some(now),
-        jti: Some(token_id()?),
-    };
-    sign(&claims, &key).map_err(TokenError::Sign)
-}
-
-fn signing_key(config: &Config) -> Result<SigningKey, TokenError> {
-    if let Some(signing) = &config.signing_key {
-        return Ok(signing.key.clone());
-    }
-    let secret = config.auth.keys.iter().find_map(|key| match key {
-        KeyConfig::SharedSecret { kid, secret } => Some((kid.clone(), secret)),
-        KeyConfig::PublicKey { .. } | KeyConfig::JwkSet { .. } => None,
-    });
-    let (kid, secret) = secret.ok_or(TokenError::NoKey)?;
-    SigningKey::from_secret(kid, secret.expose()).map_err(TokenError::Sign)
-}
-
-/// 128 random bits in hex: a name that no other token has.
-fn token_id() -> Result<String, TokenError> {
-    let mut bytes = [0; 16];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| TokenError::Random)?;
-    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
+    let mut random = [0; 16];
+    aws_lc_rs::rand::fill(&mut random).map_err(|_| TokenError::Random)?;
+    let token =
+        NewToken { session: args.session.clone(), user: args.user.clone(), role: args.role, ttl: args.ttl };
+    let own = config.signing_key.as_ref().map(|signing| &signing.key);
+    Ok(auth::mint(&token, &config.auth, own, now, random)?)
 }
 
 #[cfg(test)]
@@ -136,7 +107,10 @@ mod tests {
     fn public_keys_alone_cannot_sign() {
         let text = "auth.jwks_url = \"https://id.example.org/\"";
         let config = check(text, std::iter::empty(), &|_| Err(String::new())).unwrap();
-        assert!(matches!(mint(&config, &args(None), SystemTime::now()), Err(TokenError::NoKey)));
+        assert!(matches!(
+            mint(&config, &args(None), SystemTime::now()),
+            Err(TokenError::Mint(MintError::NoKey))
+        ));
     }
 
     #[test]

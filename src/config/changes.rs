@@ -24,7 +24,7 @@ pub fn differences(old: &Config, new: &Config) -> Vec<Change> {
         || old_session.autostart != new_session.autostart;
     let display = old_session.display != new_session.display || old_session.rfb != new_session.rfb;
     let static_dir = old_gateway.static_dir != new_gateway.static_dir;
-    // The signing key belongs to `valetd token`, which reads it afresh: no daemon has to know.
+    // A signing key is taken with every reload, and nobody who is served notices: there is nothing to tell.
     let parts = [
         ("host", !same_host(&old.host, &new.host) || old.drain_budget != new.drain_budget, false),
         ("isolation", old.host.isolation != new.host.isolation, false),
@@ -33,6 +33,7 @@ pub fn differences(old: &Config, new: &Config) -> Vec<Change> {
         ("display", display, false),
         ("browser", old_session.browser != new_session.browser, false),
         ("gateway.listen", old_gateway.listen != new_gateway.listen, false),
+        ("gateway.public_url", old_gateway.public_url != new_gateway.public_url, false),
         ("gateway.tls_certificate", old_gateway.tls != new_gateway.tls, false),
         ("gateway.allowed_origins", old_gateway.allowed_origins != new_gateway.allowed_origins, true),
         ("gateway.trusted_proxies", old_gateway.trusted_proxies != new_gateway.trusted_proxies, false),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::document::{Document, Section, Show};
 use super::host::listener;
-use super::values::{absolute_path, origin};
+use super::values::{absolute_path, origin, public_url};
 use crate::gateway::Config;
 use crate::gateway::config::{BadNetwork, Limits, Network, TlsFiles};
 
@@ -38,13 +38,14 @@ const DEFAULT_SEND_DEADLINE: Duration = Duration::from_secs(10);
 pub(super) fn gateway(document: &mut Document, cdp: crate::cdp::Settings) -> Config {
     let mut section = document.section("gateway");
     let listen = section.parsed("listen", listener).unwrap_or(DEFAULT_LISTEN);
+    let public_url = section.parsed("public_url", public_url);
     let tls = tls(&mut section);
     let allowed_origins = origins(&mut section);
     let trusted_proxies = proxies(&mut section);
     let static_dir = section.parsed("static_dir", absolute_path);
     let limits = limits(section.section("limits").0);
     section.finish();
-    Config { listen, tls, allowed_origins, trusted_proxies, static_dir, limits, cdp }
+    Config { listen, public_url, tls, allowed_origins, trusted_proxies, static_dir, limits, cdp }
 }
 
 fn tls(section: &mut Section<'_>) -> Option<TlsFiles> {

@@ -32,4 +32,3 @@ pub use mistake::{ConfigErrors, Mistake};
 pub use resolved::resolved;
 pub use secrets::{Files, Wanted};
 pub use settings::{Config, Log, Signing};
-pub use values::parse_duration;

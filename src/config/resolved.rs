@@ -7,8 +7,9 @@ use std::time::Duration;
 use toml::Value;
 
 use super::settings::{Config, Signing};
-use super::values::{write_duration, write_size};
+use super::values::write_size;
 use crate::auth::{Algorithm, KeyConfig};
+use crate::durations;
 use crate::session::{Capacity, Isolation, Network, Rules};
 use crate::telemetry::Format;
 use crate::vnc::RfbSource;
@@ -119,7 +120,7 @@ fn rules(page: &mut Page, rules: &Rules) {
     page.bare("spare_displays", rules.spare_displays);
     page.bare("spare_browsers", rules.spare_browsers);
     page.duration("start_deadline", rules.start_deadline);
-    let or_none = |duration: Option<Duration>| duration.map_or_else(|| "none".to_owned(), write_duration);
+    let or_none = |duration: Option<Duration>| duration.map_or_else(|| "none".to_owned(), durations::write);
     page.text("idle_timeout", or_none(rules.idle_timeout));
     page.text("max_duration", or_none(rules.max_duration));
     page.text("memory_max", rules.limits.memory_bytes.map_or_else(|| "none".to_owned(), write_size));
@@ -132,6 +133,7 @@ fn gateway(page: &mut Page, config: &Config) {
     let gateway = &config.gateway;
     page.section("gateway");
     page.text("listen", gateway.listen);
+    page.optional("public_url", gateway.public_url.as_ref());
     page.optional("tls_certificate", gateway.tls.as_ref().map(|tls| tls.certificate.display()));
     page.optional("tls_private_key", gateway.tls.as_ref().map(|tls| tls.private_key.display()));
     page.list("allowed_origins", &gateway.allowed_origins);
@@ -150,7 +152,7 @@ fn gateway(page: &mut Page, config: &Config) {
     page.duration("ping_interval", limits.ping_interval);
     page.duration("pong_deadline", limits.pong_deadline);
     page.duration("send_deadline", limits.send_deadline);
-    page.text("idle_timeout", limits.idle_timeout.map_or_else(|| "none".to_owned(), write_duration));
+    page.text("idle_timeout", limits.idle_timeout.map_or_else(|| "none".to_owned(), durations::write));
 }
 
 fn auth(page: &mut Page, config: &Config) {
@@ -236,7 +238,7 @@ impl Page {
     }
 
     fn duration(&mut self, key: &str, duration: Duration) {
-        self.text(key, write_duration(duration));
+        self.text(key, durations::write(duration));
     }
 
     fn list(&mut self, key: &str, items: &[String]) {

@@ -76,6 +76,7 @@ fn every_invalid_fixture_says_what_stands_beside_it_and_no_secret() {
 fn the_environment_goes_over_the_file_and_is_toml_or_text() {
     let config = fixture("environment-alone.toml");
     assert_eq!(config.gateway.listen.to_string(), "127.0.0.1:0");
+    assert_eq!(config.gateway.public_url.as_deref(), Some("https://host-7.sandbox.example.org"));
     assert_eq!(config.gateway.limits.max_connections, 12);
     assert_eq!(config.gateway.allowed_origins, ["https://app.example.org"]);
     assert_eq!(config.session.id.as_str(), "2026");

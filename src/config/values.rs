@@ -5,19 +5,13 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::document::{Section, Show};
+use crate::durations::parse_within;
 use crate::vnc::RfbAddress;
 
 /// Longest path of a Unix socket, in bytes (`sun_path` less its NUL).
 const MAX_SOCKET_PATH: usize = 107;
 /// Smallest and largest side of a display, in pixels: below, a browser has no room; above, a frame has 256 MiB.
 const DISPLAY_SIDE: RangeInclusive<u16> = 64..=8192;
-
-const MILLISECONDS_IN_SECOND: u64 = 1_000;
-const MILLISECONDS_IN_MINUTE: u64 = 60 * MILLISECONDS_IN_SECOND;
-const MILLISECONDS_IN_HOUR: u64 = 60 * MILLISECONDS_IN_MINUTE;
-/// Largest first: a name that ends another (`ms`, `s`) must be tried before it.
-const UNITS: [(&str, u64); 4] =
-    [("ms", 1), ("h", MILLISECONDS_IN_HOUR), ("m", MILLISECONDS_IN_MINUTE), ("s", MILLISECONDS_IN_SECOND)];
 
 /// Largest first.
 const SIZES: [(&str, u64); 4] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
@@ -52,7 +46,7 @@ impl Section<'_> {
         default: Duration,
         range: RangeInclusive<Duration>,
     ) -> Duration {
-        self.parsed(key, |text| duration_within(text, &range)).unwrap_or(default)
+        self.parsed(key, |text| parse_within(text, &range)).unwrap_or(default)
     }
 
     /// A length of time in a range, or `"none"`.
@@ -64,9 +58,7 @@ impl Section<'_> {
     ) -> Option<Duration> {
         let parse = |text: &str| match text {
             "none" => Ok(None),
-            text => {
-                duration_within(text, &range).map(Some).map_err(|problem| format!("{problem}, or \"none\""))
-            }
+            text => parse_within(text, &range).map(Some).map_err(|problem| format!("{problem}, or \"none\"")),
         };
         self.parsed(key, parse).unwrap_or(default)
     }
@@ -92,32 +84,6 @@ impl Section<'_> {
     }
 }
 
-/// A length of time: `"250ms"`, `"5s"`, `"2m"`, `"1h"`.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let refusal = || "must be a whole number with a unit: \"250ms\", \"5s\", \"2m\" or \"1h\"".to_owned();
-    for (name, milliseconds) in UNITS {
-        let Some(digits) = text.strip_suffix(name) else { continue };
-        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(refusal());
-        }
-        let number: u64 = digits.parse().map_err(|_| refusal())?;
-        return number.checked_mul(milliseconds).map(Duration::from_millis).ok_or_else(refusal);
-    }
-    Err(refusal())
-}
-
-/// The shortest way to write a length of time that [`parse_duration`] understands.
-pub(super) fn write_duration(duration: Duration) -> String {
-    let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    if milliseconds == 0 {
-        return "0s".to_owned();
-    }
-    [("h", MILLISECONDS_IN_HOUR), ("m", MILLISECONDS_IN_MINUTE), ("s", MILLISECONDS_IN_SECOND)]
-        .into_iter()
-        .find(|(_, unit)| milliseconds.is_multiple_of(*unit))
-        .map_or_else(|| format!("{milliseconds}ms"), |(name, unit)| format!("{}{name}", milliseconds / unit))
-}
-
 /// A number of bytes: `"64KiB"`, `"512MiB"`, `"1GiB"`.
 pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     let refusal = || "must be a whole number with a unit: \"64KiB\", \"512MiB\" or \"1GiB\"".to_owned();
@@ -136,14 +102,6 @@ pub(super) fn parse_size(text: &str) -> Result<u64, String> {
 pub(super) fn write_size(bytes: u64) -> String {
     let unit = SIZES.iter().find(|(_, unit)| bytes != 0 && bytes.is_multiple_of(*unit));
     unit.map_or_else(|| format!("{}KiB", bytes >> 10), |(name, unit)| format!("{}{name}", bytes / unit))
-}
-
-fn duration_within(text: &str, range: &RangeInclusive<Duration>) -> Result<Duration, String> {
-    let duration = parse_duration(text)?;
-    if range.contains(&duration) {
-        return Ok(duration);
-    }
-    Err(format!("must be {} to {}", write_duration(*range.start()), write_duration(*range.end())))
 }
 
 /// A number of bytes in a range.
@@ -222,6 +180,20 @@ pub(super) fn origin(text: &str) -> Result<String, String> {
     Err(format!("must be an origin as browsers send it, without a path: \"{canonical}\""))
 }
 
+/// Where browsers reach the gateway: a scheme, a host, and a path where something in front of it adds one.
+pub(super) fn public_url(text: &str) -> Result<String, String> {
+    let url = reqwest::Url::parse(text);
+    let good = |url: &reqwest::Url| {
+        let bare = url.query().is_none() && url.fragment().is_none();
+        let anonymous = url.username().is_empty() && url.password().is_none();
+        matches!(url.scheme(), "http" | "https") && url.host().is_some() && bare && anonymous
+    };
+    match url.ok().filter(good) {
+        Some(url) => Ok(url.as_str().trim_end_matches('/').to_owned()),
+        None => Err("must be an http or https URL like \"https://host-7.sandbox.example.org\"".to_owned()),
+    }
+}
+
 /// `https://…`, or `http://` on loopback; without a user name in it, since it is logged.
 pub(super) fn key_set_url(text: &str) -> Result<String, String> {
     let refusal = || "must be an https URL, or http on a loopback address".to_owned();
@@ -249,31 +221,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_a_whole_number_and_a_unit() {
-        for (text, milliseconds) in
-            [("250ms", 250), ("0s", 0), ("5s", 5_000), ("2m", 120_000), ("1h", 3_600_000)]
-        {
-            assert_eq!(parse_duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
-        }
-        for bad in [
-            "",
-            "5",
-            "s",
-            "-1s",
-            "+1s",
-            "1.5s",
-            " 5s",
-            "5 s",
-            "5S",
-            "1d",
-            "99999999999999999999s",
-            "9999999999999999h",
-        ] {
-            assert!(parse_duration(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
     fn sizes_are_a_whole_number_and_a_binary_unit() {
         for (text, bytes) in
             [("64KiB", 64 << 10), ("512MiB", 512 << 20), ("1GiB", 1 << 30), ("3GiB", 3 << 30)]
@@ -283,15 +230,6 @@ mod tests {
         }
         for bad in ["", "1", "1G", "1GB", "GiB", "-1GiB", "1.5GiB", "99999999999GiB", "1 GiB"] {
             assert!(parse_size(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn durations_are_written_in_their_largest_whole_unit() {
-        for (milliseconds, text) in
-            [(0, "0s"), (250, "250ms"), (1_500, "1500ms"), (90_000, "90s"), (7_200_000, "2h")]
-        {
-            assert_eq!(write_duration(Duration::from_millis(milliseconds)), text);
         }
     }
 
@@ -332,6 +270,20 @@ mod tests {
             "https://u@a",
         ] {
             assert!(origin(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_public_url_has_a_host_and_nothing_after_its_path() {
+        for (text, kept) in [
+            ("https://host-7.sandbox.example.org", "https://host-7.sandbox.example.org"),
+            ("https://example.org/host-7/", "https://example.org/host-7"),
+            ("http://10.0.0.1:6080/", "http://10.0.0.1:6080"),
+        ] {
+            assert_eq!(public_url(text).as_deref(), Ok(kept));
+        }
+        for bad in ["", "example.org", "wss://a", "https://u@a/", "https://a/?b", "https://a/#b"] {
+            assert!(public_url(bad).is_err(), "{bad}");
         }
     }
 

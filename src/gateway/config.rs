@@ -11,6 +11,8 @@ pub use super::forwarded::{BadNetwork, Network};
 pub struct Config {
     /// Where it listens.
     pub listen: SocketAddr,
+    /// Where browsers reach it, without a slash at its end; none: at the address that it listens on.
+    pub public_url: Option<String>,
     /// TLS, where a certificate is configured; otherwise something in front of us ends it.
     pub tls: Option<TlsFiles>,
     /// Origins that may open a WebSocket, exactly as browsers send them (`https://app.example.org`). Empty: our own only.

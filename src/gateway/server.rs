@@ -106,8 +106,16 @@ impl Gateway {
         sessions: Sessions,
         registry: &Registry,
     ) -> Result<Self, Error> {
-        let Config { listen, tls, allowed_origins, trusted_proxies, static_dir, limits, cdp: cdp_settings } =
-            config;
+        let Config {
+            listen,
+            tls,
+            allowed_origins,
+            trusted_proxies,
+            static_dir,
+            limits,
+            cdp: cdp_settings,
+            public_url: _,
+        } = config;
         let tls = match tls {
             Some(files) => {
                 Some(Arc::new(Tls::load(&files.certificate, &files.private_key).await.map_err(Error::Tls)?))

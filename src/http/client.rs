@@ -6,7 +6,7 @@ use std::pin::pin;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -26,14 +26,8 @@ pub enum GetError {
     #[error("the answer cannot be read")]
     Body(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The request is none, which would be a bug.
-    #[error("cannot ask for {path}")]
-    Request {
-        /// The path.
-        path: &'static str,
-        /// Why not.
-        #[source]
-        source: hyper::http::Error,
-    },
+    #[error("cannot make the request")]
+    Request(#[source] hyper::http::Error),
     /// A server that answers, and not with success.
     #[error("the answer has status {0}")]
     Status(StatusCode),
@@ -48,23 +42,20 @@ pub async fn get<S>(stream: S, host: &str, path: &'static str, max_bytes: usize)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let request = Request::get(path).header("Host", host).body(Empty::new());
-    let request = request.map_err(|source| GetError::Request { path, source })?;
-    let response = exchange(stream, request, max_bytes).await?;
-    if response.status().is_success() {
-        return Ok(response.into_body());
-    }
-    Err(GetError::Status(response.status()))
+    let request = Request::get(path).header("Host", host).body(Full::default());
+    let response = send(stream, request.map_err(GetError::Request)?, max_bytes).await?;
+    let status = response.status();
+    if status.is_success() { Ok(response.into_body()) } else { Err(GetError::Status(status)) }
 }
 
-/// Sends `request` over `stream`, which is used up: the answer, whatever its status, with a body of at most `max_bytes`. The
-/// caller sets the deadline; dropping the future drops the connection.
+/// Any request over `stream`, which is used up, and its answer, whatever its status. The request names its own `Host`. The
+/// caller sets the deadline.
 ///
 /// # Errors
-/// When there is no answer; its status is none of them.
-pub async fn exchange<S>(
+/// See [`GetError`]; never [`GetError::Status`].
+pub async fn send<S>(
     stream: S,
-    request: Request<Empty<Bytes>>,
+    request: Request<Full<Bytes>>,
     max_bytes: usize,
 ) -> Result<Response<Bytes>, GetError>
 where
@@ -121,7 +112,7 @@ where
         .header(UPGRADE, "websocket")
         .header(SEC_WEBSOCKET_VERSION, "13")
         .header(SEC_WEBSOCKET_KEY, &key)
-        .body(Empty::<Bytes>::new())?;
+        .body(Full::<Bytes>::default())?;
     let mut answer = pin!(sender.send_request(request));
     let mut over = false;
     let response = tokio::select! {

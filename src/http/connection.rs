@@ -107,7 +107,7 @@ where
             Accepted::Tcp(_, address) => PeerAddress::Ip(*address),
             Accepted::Unix(_, address) => *address,
         };
-        let peer = Arc::new(Peer { address, tls, slot });
+        let peer = Arc::new(Peer { address, tls, closes_at: since + self.limits.connection_lifetime, slot });
         let deadline = since + self.limits.handshake_deadline;
         let end = tokio::select! {
             () = peer.evicted() => HttpEnd::Dropped(Dropped::Evicted),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 
 use super::caps::Slot;
@@ -45,6 +46,8 @@ pub struct Peer {
     pub address: PeerAddress,
     /// Whether we ended TLS ourselves.
     pub tls: bool,
+    /// When the listener closes it, if it is still HTTP then.
+    pub closes_at: Instant,
     pub(super) slot: Option<Slot>,
 }
 

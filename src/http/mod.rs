@@ -18,10 +18,10 @@ mod tests;
 mod tls;
 
 pub use body::Body;
-pub use client::{GetError, OpenError, exchange, get, open_websocket};
+pub use client::{GetError, OpenError, get, open_websocket, send};
 pub use io::{Io, Listener, Peer, PeerAddress};
 pub use metrics::Metrics;
-pub use problem::Problem;
+pub use problem::{Mistake, Place, Problem};
 pub use request::RequestId;
 pub use server::{Limits, Reply, Server, Upgrade, Upgraded, serve};
 pub use tls::{Tls, TlsError};

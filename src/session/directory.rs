@@ -67,6 +67,26 @@ impl Sessions {
         }
     }
 
+    /// Waits until nothing of `session` is left, and tells how it was then. Pending for ever once the manager is gone.
+    pub async fn wait_gone(&self, session: &Session) -> SessionRecord {
+        let mut directory = self.directory.clone();
+        let (id, created) = (session.id(), session.inner.about.created);
+        loop {
+            {
+                let now = directory.borrow_and_update();
+                let there = now.live.get(id).is_some_and(|live| live.inner.about.created == created);
+                if !there {
+                    let mut ended = now.ended.iter();
+                    let record = ended.find(|record| record.id == *id && record.created == created);
+                    return record.map_or_else(|| session.record(), |record| (**record).clone());
+                }
+            }
+            if directory.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     /// All that are there now, in no order.
     pub fn all(&self) -> Vec<Session> {
         self.directory.borrow().live.values().cloned().collect()

@@ -40,6 +40,6 @@ pub use life::Error;
 pub use manager::{Autostart, Manager, Params};
 pub use places::Error as PlacesError;
 pub use record::{Cause, End, SessionRecord, Warmth};
-pub use request::{Amendment, CreateRequest, Idempotency, Kind};
+pub use request::{Amendment, CreateRequest, Idempotency, Kind, MOST_LABELS};
 pub use status::{Component, ComponentStatus, SessionState, SessionStatus};
 pub use viewer::{Facts, NotReady, Session, ViewerEnd, ViewerTicket, Viewers};

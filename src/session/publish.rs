@@ -74,10 +74,12 @@ pub(super) async fn publish_status(
     chronicle: Chronicle,
     status: watch::Sender<SessionStatus>,
 ) {
+    let mut first = true;
     loop {
         let before = status.borrow().clone();
         let next = sources.derive(before.ready);
-        if before.state != next.state {
+        // A warm session is ready from the start, and those who listen wait for that.
+        if std::mem::take(&mut first) || before.state != next.state {
             tracing::info!(session = %chronicle.id, state = next.state.as_str(), "session state");
             chronicle.tell(Happening::State(next.state));
         }

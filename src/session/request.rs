@@ -7,6 +7,9 @@ use crate::browser::Proxy;
 use crate::ids::{ProfileName, SessionId, UserId};
 use crate::sys::Limits;
 
+/// Labels that a session may have.
+pub const MOST_LABELS: usize = 32;
+
 /// A session as it is asked for. What is `None` or empty is as the host's configuration has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreateRequest {

@@ -130,7 +130,7 @@ fn within(asked: Limits, most: Limits) -> Result<Limits, Denial> {
     Ok(Limits {
         memory_bytes: least(asked.memory_bytes, most.memory_bytes, "limits.memory_bytes")?,
         pids: least(asked.pids, most.pids, "limits.pids")?,
-        cpu_weight: asked.cpu_weight.or(most.cpu_weight),
+        cpu_weight: least(asked.cpu_weight, most.cpu_weight, "limits.cpu_weight")?,
     })
 }
 

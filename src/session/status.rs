@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::record::End;
 use crate::supervise::{GroupStatus, ServiceState, ServiceStatus};
@@ -24,7 +25,7 @@ pub struct SessionStatus {
 }
 
 /// What a session can do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SessionState {
     /// Not everything has been up yet.
@@ -53,7 +54,7 @@ impl SessionState {
 }
 
 /// One part of a session.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Component {
     /// `xvfb`, `x11vnc` or (an external one) `rfb`, `browser`.
     pub name: &'static str,
@@ -61,19 +62,22 @@ pub struct Component {
     pub status: ComponentStatus,
     /// Since when, as a Unix time in seconds.
     #[serde(serialize_with = "unix_seconds")]
+    #[schema(value_type = f64)]
     pub since: SystemTime,
     /// Why it is not well.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub reason: Option<String>,
     /// Main process, while there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub pid: Option<u32>,
     /// How often it was started.
     pub starts: u32,
 }
 
 /// How a component is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ComponentStatus {
     /// It answered its last end-to-end probe.

@@ -104,7 +104,7 @@ pub(super) struct Counts {
 }
 
 /// How many are looking.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Viewers {
     /// Those who only look.
     pub spectators: usize,

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Empty;
+use http_body_util::Full;
 use hyper::{Method, Request, Response};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -38,10 +38,10 @@ pub(super) async fn ask(session: &Session, method: Method, path: &str) -> Result
     let port = port(session)?;
     let address = address(port);
     let request = Request::builder().method(method).uri(path).header("Host", address.to_string());
-    let request = request.body(Empty::new()).map_err(|_| Refused::NoTarget)?;
+    let request = request.body(Full::default()).map_err(|_| Refused::NoTarget)?;
     let exchange = async {
         let stream = TcpStream::connect(address).await.map_err(|error| chain(&error))?;
-        http::exchange(stream, request, MAX_ANSWER).await.map_err(|error| chain(&error))
+        http::send(stream, request, MAX_ANSWER).await.map_err(|error| chain(&error))
     };
     match timeout(ANSWER_DEADLINE, exchange).await {
         Ok(Ok(response)) => Ok(response),

@@ -78,6 +78,7 @@ pub(super) fn auth_config() -> auth::Config {
 pub(super) fn config() -> Config {
     Config {
         listen: "127.0.0.1:0".parse().unwrap(),
+        public_url: None,
         tls: None,
         allowed_origins: vec![],
         trusted_proxies: vec![],

@@ -1,6 +1,5 @@
 //! Letting sessions in: from a request to a place, at once or after a wait, and spares for those to come.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -189,26 +188,6 @@ impl Actor {
                     answer(reply, Ok(Created { session: session.clone(), fresh: index == 0 }));
                 }
             }
-        }
-    }
-
-    /// Lets in who waits, in order, and sends away who has waited long enough.
-    pub(super) fn serve_queue(&mut self) {
-        while self.occupied() < self.capacity
-            && let Some(queued) = self.queue.pop_front()
-        {
-            // The world may have changed while it waited: it is judged anew, as if nobody waited.
-            let rest = std::mem::take(&mut self.queue);
-            self.admit(queued.applicant);
-            self.queue.extend(rest);
-        }
-        let now = Instant::now();
-        let capacity = self.capacity;
-        let (late, waiting): (VecDeque<_>, _) =
-            std::mem::take(&mut self.queue).into_iter().partition(|queued| queued.until <= now);
-        self.queue = waiting;
-        for queued in late {
-            refuse(queued.applicant.reply, Denial::OverCapacity { capacity });
         }
     }
 

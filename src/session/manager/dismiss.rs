@@ -9,7 +9,7 @@ use super::super::admission::Denial;
 use super::super::handle::{AmendError, CreateError};
 use super::super::life::{self, Ending};
 use super::super::record::{Cause, End, SessionRecord};
-use super::super::request::Amendment;
+use super::super::request::{Amendment, MOST_LABELS};
 use super::super::status::SessionState;
 use super::super::viewer::Expiry;
 use super::actor::Actor;
@@ -60,6 +60,11 @@ impl Actor {
             && asked > most
         {
             return Err(Denial::OverLimit { what: "expires_in" }.into());
+        }
+        let mut labels = terms.borrow().labels.clone();
+        labels.extend(amendment.labels.clone());
+        if labels.len() > MOST_LABELS {
+            return Err(Denial::OverLimit { what: "labels" }.into());
         }
         terms.send_modify(|terms| {
             let Amendment { expires_in, idle_timeout, labels } = amendment;

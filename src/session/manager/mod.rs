@@ -5,6 +5,7 @@ mod actor;
 mod admit;
 mod dismiss;
 mod place;
+mod queue;
 mod start;
 
 pub use start::{Autostart, Manager, Params};

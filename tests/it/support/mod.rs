@@ -1,5 +1,6 @@
 //! What the tests share: a real daemon with its own directories, tokens for it, and a small viewer.
 
+pub(crate) mod api;
 pub(crate) mod automation;
 pub(crate) mod daemon;
 pub(crate) mod host_api;

@@ -1,0 +1,314 @@
+//! Every way in which the host API says no: one table.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{ALLOW, HeaderValue};
+use hyper::{Response, StatusCode};
+
+use crate::auth::{MintError, Refusal};
+use crate::errors::chain;
+use crate::http::{Mistake, Place, Problem, RequestId};
+use crate::session::{AmendError, Cause, CreateError, Denial, End};
+
+/// When a full host may have a place again: somebody has to leave first.
+const FULL_RETRY: Duration = Duration::from_secs(5);
+/// How long a drained daemon is likely to be away, or a stuck one until it was restarted.
+const AWAY_RETRY: Duration = Duration::from_secs(5);
+
+/// What is wrong, of a closed set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// No such path.
+    NotFound,
+    /// The path is there, not for this method.
+    MethodNotAllowed,
+    /// A peer on the Unix socket that is no operator.
+    Forbidden,
+    /// A web page asks.
+    Origin,
+    /// The credential.
+    Credential(Refusal),
+    /// The body is no JSON.
+    NotJson,
+    /// Something in the body, the query or a header is wrong.
+    Invalid,
+    /// Nothing but the proxy is wrong.
+    BadProxy,
+    TooLarge,
+    MediaType,
+    BodyTimeout,
+    UnknownSession,
+    SessionEnding,
+    SessionOver,
+    SessionExists,
+    ProfileBusy,
+    KindUnavailable,
+    VariableNotAllowed,
+    OverLimit,
+    KeyReused,
+    OverCapacity,
+    Draining,
+    StartFailed,
+    Unresponsive,
+    NoSigningKey,
+    TooManyListeners,
+    Internal,
+}
+
+impl Trouble {
+    /// One of each, for the description and for tests.
+    pub(super) const ALL: [Self; 32] = [
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::Forbidden,
+        Self::Origin,
+        Self::Credential(Refusal::Missing),
+        Self::Credential(Refusal::Malformed),
+        Self::Credential(Refusal::Expired),
+        Self::Credential(Refusal::NotYetValid),
+        Self::Credential(Refusal::Replayed),
+        Self::Credential(Refusal::Exhausted),
+        Self::Credential(Refusal::WrongRole),
+        Self::NotJson,
+        Self::Invalid,
+        Self::BadProxy,
+        Self::TooLarge,
+        Self::MediaType,
+        Self::BodyTimeout,
+        Self::UnknownSession,
+        Self::SessionEnding,
+        Self::SessionOver,
+        Self::SessionExists,
+        Self::ProfileBusy,
+        Self::KindUnavailable,
+        Self::VariableNotAllowed,
+        Self::OverLimit,
+        Self::KeyReused,
+        Self::OverCapacity,
+        Self::Draining,
+        Self::StartFailed,
+        Self::Unresponsive,
+        Self::NoSigningKey,
+        Self::TooManyListeners,
+    ];
+
+    /// Status, name in the problem's type, sentence.
+    pub(super) fn outside(self) -> (StatusCode, &'static str, &'static str) {
+        const INVALID: (&str, &str) = ("invalid-request", "The request is not valid.");
+        const OVER: (&str, &str) = ("session-over", "The session is over, or about to be.");
+        let (status, (name, title)) = match self {
+            Self::NotFound => (404, ("not-found", "There is nothing here.")),
+            Self::MethodNotAllowed => (405, ("method-not-allowed", "This method is not answered here.")),
+            Self::Forbidden => (403, ("forbidden", "Only root and the valetd group may ask here.")),
+            Self::Origin => (403, ("origin-not-allowed", "Web pages may not use this API.")),
+            Self::Credential(refusal) => {
+                let title = match refusal.status() {
+                    403 => "The credential does not allow this.",
+                    429 => "Too many credentials are in use.",
+                    _ => "A valid credential is needed.",
+                };
+                (refusal.status(), (refusal.problem(), title))
+            }
+            Self::NotJson => (400, INVALID),
+            Self::Invalid => (422, INVALID),
+            Self::BadProxy => (422, ("bad-proxy", "The proxy cannot be used.")),
+            Self::TooLarge => (413, ("body-too-large", "The body is larger than it may be.")),
+            Self::MediaType => (415, ("unsupported-media-type", "The body must be application/json.")),
+            Self::BodyTimeout => (408, ("body-timeout", "The body did not come in time.")),
+            Self::UnknownSession => (404, ("unknown-session", "The session is not on this host.")),
+            Self::SessionEnding => (409, OVER),
+            Self::SessionOver => (410, OVER),
+            Self::SessionExists => (409, ("session-exists", "A session of this id is there already.")),
+            Self::ProfileBusy => (409, ("profile-busy", "The profile is in use by another session.")),
+            Self::KindUnavailable => (422, ("kind-unavailable", "This host has no browser of this kind.")),
+            Self::VariableNotAllowed => {
+                (422, ("variable-not-allowed", "This variable may not be set by a request."))
+            }
+            Self::OverLimit => (422, ("over-limit", "This is more than the host allows.")),
+            Self::KeyReused => {
+                (422, ("idempotency-key-reused", "The idempotency key was used for another request."))
+            }
+            Self::OverCapacity => (503, ("over-capacity", "Every place for a session is taken.")),
+            Self::Draining => (503, ("draining", "The host is going away.")),
+            Self::StartFailed => (503, ("start-failed", "The session did not start.")),
+            Self::Unresponsive => (503, ("unresponsive", "The session manager does not answer.")),
+            Self::NoSigningKey => (409, ("no-signing-key", "This host has no key to sign tokens with.")),
+            Self::TooManyListeners => (429, ("too-many-listeners", "Too many listen to events already.")),
+            Self::Internal => (500, ("internal", "The answer cannot be made.")),
+        };
+        (StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), name, title)
+    }
+
+    fn retry_after(self) -> Option<Duration> {
+        match self {
+            Self::OverCapacity | Self::TooManyListeners | Self::Credential(Refusal::Exhausted) => {
+                Some(FULL_RETRY)
+            }
+            Self::Draining | Self::Unresponsive | Self::StartFailed => Some(AWAY_RETRY),
+            _ => None,
+        }
+    }
+}
+
+/// A refusal with what is particular to it. Boxed in results: it is large and rare.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refused {
+    pub(super) trouble: Trouble,
+    detail: Option<String>,
+    mistakes: Vec<Mistake>,
+    /// For 405.
+    allow: Option<String>,
+}
+
+impl From<Trouble> for Box<Refused> {
+    fn from(trouble: Trouble) -> Self {
+        Box::new(Refused { trouble, detail: None, mistakes: Vec::new(), allow: None })
+    }
+}
+
+impl From<Refusal> for Box<Refused> {
+    fn from(refusal: Refusal) -> Self {
+        Trouble::Credential(refusal).into()
+    }
+}
+
+impl Refused {
+    /// With what is particular to this time.
+    pub(super) fn because(trouble: Trouble, detail: impl Into<String>) -> Box<Self> {
+        Box::new(Self { trouble, detail: Some(detail.into()), mistakes: Vec::new(), allow: None })
+    }
+
+    /// All that is wrong with a request.
+    pub(super) fn invalid(mistakes: Vec<Mistake>) -> Box<Self> {
+        let of_proxy =
+            |mistake: &Mistake| matches!(&mistake.place, Place::Body(at) if at.starts_with("/proxy"));
+        let trouble = if mistakes.iter().all(of_proxy) { Trouble::BadProxy } else { Trouble::Invalid };
+        Box::new(Self { trouble, detail: None, mistakes, allow: None })
+    }
+
+    /// A method that the path is not there for.
+    pub(super) fn method(allow: String) -> Box<Self> {
+        Box::new(Self {
+            trouble: Trouble::MethodNotAllowed,
+            detail: None,
+            mistakes: Vec::new(),
+            allow: Some(allow),
+        })
+    }
+
+    /// Why a session was not created.
+    pub(super) fn denied(denial: &Denial) -> Box<Self> {
+        let (trouble, pointer) = match denial {
+            Denial::Draining => (Trouble::Draining, None),
+            Denial::OverCapacity { .. } => (Trouble::OverCapacity, None),
+            Denial::IdInUse => (Trouble::SessionExists, Some("/session_id".to_owned())),
+            Denial::ProfileBusy { .. } => (Trouble::ProfileBusy, Some("/profile".to_owned())),
+            Denial::KindUnavailable(_) => (Trouble::KindUnavailable, Some("/kind".to_owned())),
+            Denial::KeyReused => (Trouble::KeyReused, None),
+            Denial::VariableNotAllowed(name) => (Trouble::VariableNotAllowed, Some(format!("/env/{name}"))),
+            Denial::OverLimit { what } => (Trouble::OverLimit, Some(format!("/{}", what.replace('.', "/")))),
+        };
+        let mut refused = Self::because(trouble, denial.to_string());
+        let mistake = |at| Mistake { place: Place::Body(at), detail: denial.to_string() };
+        refused.mistakes = pointer.map(mistake).into_iter().collect();
+        refused
+    }
+
+    /// A session that ended before it was what somebody waited for.
+    pub(super) fn ended(end: &End) -> Box<Self> {
+        let trouble = match end.cause {
+            Cause::StartFailed | Cause::HostDied => Trouble::StartFailed,
+            Cause::HostDraining => Trouble::Draining,
+            Cause::Requested | Cause::Expired | Cause::Idle => Trouble::SessionOver,
+        };
+        let reason = end.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        Self::because(trouble, format!("{}{reason}", end.cause.as_str()))
+    }
+
+    /// What the client gets.
+    pub(super) fn response(self, request_id: &RequestId) -> Response<Full<Bytes>> {
+        let (status, name, title) = self.trouble.outside();
+        let mut problem = Problem::new(status, name, title).mistakes(self.mistakes);
+        if let Some(detail) = self.detail {
+            problem = problem.detail(detail);
+        }
+        if let Some(after) = self.trouble.retry_after() {
+            problem = problem.retry_after(after);
+        }
+        let mut response = problem.response(request_id);
+        if let Some(allow) = self.allow.and_then(|allow| HeaderValue::from_str(&allow).ok()) {
+            response.headers_mut().insert(ALLOW, allow);
+        }
+        response
+    }
+}
+
+impl From<CreateError> for Box<Refused> {
+    fn from(error: CreateError) -> Self {
+        match error {
+            CreateError::Denied(denial) => Refused::denied(&denial),
+            CreateError::Failed(error) => Refused::because(Trouble::StartFailed, chain(&error)),
+            CreateError::Over(record) => {
+                Refused::because(Trouble::SessionOver, format!("session {} has ended since", record.id))
+            }
+            CreateError::Unresponsive(_) => Trouble::Unresponsive.into(),
+        }
+    }
+}
+
+impl From<AmendError> for Box<Refused> {
+    fn from(error: AmendError) -> Self {
+        match error {
+            AmendError::Unknown => Trouble::UnknownSession.into(),
+            AmendError::Ending => Trouble::SessionEnding.into(),
+            AmendError::Denied(denial) => Refused::denied(&denial),
+            AmendError::Unresponsive(_) => Trouble::Unresponsive.into(),
+        }
+    }
+}
+
+impl From<MintError> for Box<Refused> {
+    fn from(error: MintError) -> Self {
+        match error {
+            MintError::NoKey => Refused::because(Trouble::NoSigningKey, error.to_string()),
+            MintError::TooLong | MintError::Sign(_) => Refused::because(Trouble::Internal, chain(&error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn a_type_has_one_title_and_none_is_a_success() {
+        let mut titles = BTreeMap::new();
+        for trouble in Trouble::ALL {
+            let (status, name, title) = trouble.outside();
+            assert!(status.is_client_error() || status == StatusCode::SERVICE_UNAVAILABLE, "{name}");
+            assert_eq!(*titles.entry(name).or_insert(title), title, "{name}");
+        }
+        assert!(titles.len() > 25, "{}", titles.len());
+    }
+
+    #[test]
+    fn a_denial_says_which_field_it_is_about() {
+        let refused = Refused::denied(&Denial::OverLimit { what: "limits.memory_bytes" });
+        assert_eq!(refused.mistakes[0].place, Place::Body("/limits/memory_bytes".to_owned()));
+        let refused = Refused::denied(&Denial::OverCapacity { capacity: 3 });
+        assert_eq!((refused.trouble, refused.mistakes.len()), (Trouble::OverCapacity, 0));
+        assert_eq!(refused.detail.as_deref(), Some("all 3 places for sessions are taken"));
+    }
+
+    #[test]
+    fn a_wrong_proxy_alone_has_a_type_of_its_own() {
+        let mistake = |at: &str| Mistake { place: Place::Body(at.to_owned()), detail: String::new() };
+        assert_eq!(Refused::invalid(vec![mistake("/proxy/server")]).trouble, Trouble::BadProxy);
+        let both = vec![mistake("/proxy/server"), mistake("/kind")];
+        assert_eq!(Refused::invalid(both).trouble, Trouble::Invalid);
+    }
+}
