@@ -3,13 +3,14 @@ SHELL := /bin/bash
 CARGO_FLAGS ?= --locked
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
-.PHONY: help setup demo test ci check bench fuzz clean
+.PHONY: help setup demo test ci check bench soak fuzz clean
 
 help:
 	@echo "make demo    install, build, start a sandbox on this machine and print a link to it"
 	@echo "make test    install, build, run all tests"
 	@echo "make ci      what CI runs: formatting, lints, configuration samples, then make test"
-	@echo "make bench   the relay beside websockify, in one run"
+	@echo "make bench   the relay beside websockify, the CDP proxy and sessions beside doing without, each in one run"
+	@echo "make soak    sessions that come and go and are killed at random, SOAK_ROUNDS (default 100) times three"
 	@echo "make fuzz    each fuzz target for FUZZ_SECONDS (default 60); needs cargo-fuzz and a nightly toolchain"
 
 setup:
@@ -35,6 +36,12 @@ ci: check test
 
 bench: setup
 	cargo bench $(CARGO_FLAGS) --bench bridge
+	cargo bench $(CARGO_FLAGS) --bench cdp
+	cargo bench $(CARGO_FLAGS) --bench create
+
+SOAK_ROUNDS ?= 100
+soak: setup
+	SOAK_ROUNDS=$(SOAK_ROUNDS) cargo test $(CARGO_FLAGS) --test it soak -- --nocapture
 
 FUZZ_SECONDS ?= 60
 fuzz:

@@ -155,6 +155,7 @@ impl App {
             keys: gateway.keys(),
             registry,
             draining: draining.subscribe(),
+            store: store.health(),
             fixed: config.session.autostart.then(|| config.session.id.clone()),
             links: api::Links::new(
                 config.gateway.public_url.as_deref(),

@@ -45,7 +45,7 @@ impl Api {
         let deadline = Instant::now() + DEADLINE;
         loop {
             let (_, capacity) = self.ask("GET", "/v1/capacity", "")?;
-            if capacity["spare_browsers"].as_u64() > Some(0) {
+            if capacity["spares"]["browsers"].as_u64() > Some(0) {
                 return Ok(());
             }
             if Instant::now() > deadline {

@@ -24,6 +24,7 @@ use crate::http::{Peer, PeerAddress, Reply, RequestId};
 use crate::ids::SessionId;
 use crate::keyring::Keys;
 use crate::session::{ManagerHandle, Sessions};
+use crate::store::StoreHealth;
 
 /// What the routes look at.
 pub(super) struct State {
@@ -32,6 +33,7 @@ pub(super) struct State {
     pub(super) keys: Arc<Keys>,
     pub(super) registry: Registry,
     pub(super) draining: watch::Receiver<bool>,
+    pub(super) store: watch::Receiver<StoreHealth>,
     /// The configuration's own session, where it has one.
     pub(super) fixed: Option<SessionId>,
     pub(super) links: Links,

@@ -78,16 +78,26 @@ pub(super) struct Situation<'a> {
     pub(super) occupancy: Occupancy,
 }
 
-/// Puts the answer together. `manager` is the daemon's own part, found by a round trip through the session manager.
+/// The daemon's own parts.
+#[derive(Debug, Clone)]
+pub(super) struct OwnParts {
+    /// Found by a round trip through the session manager.
+    pub(super) manager: Component,
+    /// Whether what is written down of sessions gets to the disk.
+    pub(super) store: Component,
+}
+
+/// Puts the answer together.
 ///
 /// A session that somebody asked for may be starting or ending: that is its life, and no fault of the host's. Nor is a full
 /// host a sick one.
 pub(super) fn assess(
-    manager: Component,
+    own: OwnParts,
     sessions: &[(SessionId, SessionStatus)],
     situation: &Situation<'_>,
 ) -> Health {
-    let manager_ok = manager.status == ComponentStatus::Ok;
+    let manager_ok = own.manager.status == ComponentStatus::Ok;
+    let store_ok = own.store.status == ComponentStatus::Ok;
     let broken = |status: &SessionStatus| status.state == SessionState::Degraded && !status.has_picture();
     let all_broken = !sessions.is_empty() && sessions.iter().all(|(_id, status)| broken(status));
     let any_degraded = sessions.iter().any(|(_id, status)| status.state == SessionState::Degraded);
@@ -99,12 +109,13 @@ pub(super) fn assess(
     let (fixed_broken, fixed_ready) = fixed.unwrap_or((false, true));
     let status = if !manager_ok || all_broken || fixed_broken {
         HealthStatus::Failing
-    } else if any_degraded || !fixed_ready || situation.draining {
+    } else if any_degraded || !fixed_ready || !store_ok || situation.draining {
         HealthStatus::Degraded
     } else {
         HealthStatus::Ok
     };
-    let own = HealthComponent { session: None, component: manager };
+    let own = [own.manager, own.store]
+        .map(|component| HealthComponent { session: None, component: without_details(&component) });
     let parts = sessions.iter().flat_map(|(id, status)| {
         status.components.iter().map(|component| HealthComponent {
             session: Some(id.clone()),
@@ -121,7 +132,7 @@ pub(super) fn assess(
             queued: situation.occupancy.queued,
             spares: Spares::of(&situation.occupancy),
         },
-        components: std::iter::once(own).chain(parts).collect(),
+        components: own.into_iter().chain(parts).collect(),
     }
 }
 
@@ -157,8 +168,12 @@ mod tests {
         (id.parse().unwrap(), SessionStatus { state, ready: None, end: None, components })
     }
 
-    fn manager() -> Component {
-        component("manager", ComponentStatus::Ok, None)
+    fn own(manager: ComponentStatus, store: ComponentStatus) -> OwnParts {
+        OwnParts { manager: component("manager", manager, None), store: component("store", store, None) }
+    }
+
+    fn well() -> OwnParts {
+        own(ComponentStatus::Ok, ComponentStatus::Ok)
     }
 
     /// The host's word with the configuration's own session `own`, if it has one.
@@ -166,7 +181,7 @@ mod tests {
         let fixed = own.map(|own| own.parse().unwrap());
         let occupancy = Occupancy { capacity: 1, occupied: 1, ..Occupancy::default() };
         let situation = Situation { fixed: fixed.as_ref(), draining, occupancy };
-        assess(manager(), sessions, &situation).status
+        assess(well(), sessions, &situation).status
     }
 
     #[test]
@@ -203,9 +218,11 @@ mod tests {
         let ready = [session("s", SessionState::Ready, vec![]), session("t", SessionState::Draining, vec![])];
         assert_eq!(word(&ready, Some("s"), false), HealthStatus::Ok);
         assert_eq!(word(&ready, Some("s"), true), HealthStatus::Degraded);
-        let hung = component("manager", ComponentStatus::Failing, None);
         let situation = Situation { fixed: None, draining: false, occupancy: Occupancy::default() };
+        let hung = own(ComponentStatus::Failing, ComponentStatus::Ok);
         assert_eq!(assess(hung, &ready, &situation).status, HealthStatus::Failing);
+        let disk_full = own(ComponentStatus::Ok, ComponentStatus::Failing);
+        assert_eq!(assess(disk_full, &ready, &situation).status, HealthStatus::Degraded);
     }
 
     #[test]
@@ -213,7 +230,7 @@ mod tests {
         let occupancy =
             Occupancy { capacity: 3, occupied: 2, queued: 1, spare_displays: 1, spare_browsers: 0 };
         let situation = Situation { fixed: None, draining: true, occupancy };
-        let health = assess(manager(), &[session("s", SessionState::Starting, vec![])], &situation);
+        let health = assess(well(), &[session("s", SessionState::Starting, vec![])], &situation);
         let json = serde_json::to_value(&health).unwrap();
         assert_eq!(json["status"], "degraded");
         assert_eq!(json["components"][0]["name"], "manager");

@@ -16,6 +16,7 @@ use crate::errors::chain;
 use crate::ids::SessionId;
 use crate::metrics;
 use crate::session::{Component, ComponentStatus, SessionState, Viewers};
+use crate::store::StoreHealth;
 
 /// For the round trip through the session manager that each answer about health makes.
 const MANAGER_DEADLINE: Duration = Duration::from_secs(1);
@@ -75,6 +76,11 @@ async fn health(state: &State) -> Health {
         pid: Some(std::process::id()),
         starts: 1,
     };
+    let (status, since, reason) = match &*state.store.borrow() {
+        StoreHealth::Ok => (ComponentStatus::Ok, state.since, None),
+        StoreHealth::Failing { since, reason } => (ComponentStatus::Failing, *since, Some(reason.clone())),
+    };
+    let store = Component { name: "store", status, since, reason, pid: None, starts: 1 };
     let mut sessions: Vec<_> =
         state.sessions.all().iter().map(|session| (session.id().clone(), session.status())).collect();
     sessions.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -83,7 +89,7 @@ async fn health(state: &State) -> Health {
         draining: *state.draining.borrow(),
         occupancy: state.sessions.occupancy(),
     };
-    health::assess(manager, &sessions, &situation)
+    health::assess(health::OwnParts { manager, store }, &sessions, &situation)
 }
 
 pub(super) async fn health_response(state: &State) -> Response<Full<Bytes>> {

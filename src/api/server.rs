@@ -23,6 +23,7 @@ use crate::http::{Limits, Listener, Metrics, Server, serve};
 use crate::ids::SessionId;
 use crate::keyring::Keys;
 use crate::session::{ManagerHandle, Sessions};
+use crate::store::StoreHealth;
 
 /// Pollers and scrapers, who do not stay long; somebody who waits for a place in the queue (10 minutes), for the session to be
 /// put together and to be ready; and listeners to events, who come back.
@@ -75,6 +76,8 @@ pub struct Params {
     pub registry: Registry,
     /// Whether the daemon is about to end.
     pub draining: watch::Receiver<bool>,
+    /// Whether what is written down of sessions gets to the disk.
+    pub store: watch::Receiver<StoreHealth>,
     /// The configuration's own session, where it has one.
     pub fixed: Option<SessionId>,
     /// Where the gateway is.
@@ -124,13 +127,14 @@ impl Api {
     /// Serves until `over`, then takes the socket away.
     pub fn serve(self, manager: ManagerHandle, over: CancellationToken) -> impl Future<Output = ()> + Send {
         let Self { tcp, unix, socket, params, tcp_metrics, unix_metrics, tally, .. } = self;
-        let Params { sessions, keys, registry, draining, fixed, links, signing_key } = params;
+        let Params { sessions, keys, registry, draining, store, fixed, links, signing_key } = params;
         let state = Arc::new(State {
             sessions: sessions.clone(),
             manager,
             keys,
             registry,
             draining,
+            store,
             fixed,
             links,
             signing_key,

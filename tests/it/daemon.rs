@@ -129,7 +129,7 @@ fn health_readiness_and_metrics_agree_and_hold_nothing_secret() {
     assert_eq!(health["status"], "ok", "{health}");
     let names: Vec<_> =
         health["components"].as_array().unwrap().iter().map(|part| part["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["manager", "xvfb", "x11vnc"]);
+    assert_eq!(names, ["manager", "store", "xvfb", "x11vnc"]);
     let (status, metrics) = daemon.get("/metrics");
     assert_eq!(status, 200);
     assert!(metrics.contains("valetd_service_up{service=\"xvfb\"} 1"), "{metrics}");
@@ -258,7 +258,11 @@ fn an_external_rfb_server_is_shown_and_its_loss_shows_in_health() {
     wait_for("the picture", Duration::from_secs(10), || {
         viewer.pixels(5, 5, 10, 10).iter().all(|pixel| pixel[..3] == [0xff, 0x80, 0]).then_some(())
     });
-    assert_eq!(outer.health()["components"].as_array().unwrap().len(), 2, "no display of its own");
+    assert_eq!(
+        outer.health()["components"].as_array().unwrap().len(),
+        3,
+        "manager, store and the server: no display of its own"
+    );
     drop(display);
     inner.stop(Duration::from_secs(30));
     assert_eq!(viewer.close_code(Duration::from_secs(10)), 1012);

@@ -8,6 +8,7 @@ mod daemon;
 mod faults;
 mod isolation;
 mod relay;
+mod sessions;
 mod soak;
 mod supervise;
 mod support;

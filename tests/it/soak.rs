@@ -1,5 +1,5 @@
 //! Sessions that come and go, three at a time, each with a viewer and an automation, while something of them is killed at
-//! random: nothing of them may be left, and the daemon may not grow. `VALETD_SOAK_ROUNDS` sets how often (`make soak`: 100).
+//! random: nothing of them may be left, and the daemon may not grow. `SOAK_ROUNDS` sets how often (`make soak`: 100).
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -92,8 +92,7 @@ impl Random {
 
 #[test]
 fn sessions_that_come_and_go_and_are_killed_at_random_leave_nothing() {
-    let rounds =
-        std::env::var("VALETD_SOAK_ROUNDS").ok().map_or(DEFAULT_ROUNDS, |text| text.parse().unwrap());
+    let rounds = std::env::var("SOAK_ROUNDS").ok().map_or(DEFAULT_ROUNDS, |text| text.parse().unwrap());
     let seed = now();
     println!("{rounds} rounds, seed {seed}");
     let mut random = Random(seed);
