@@ -52,8 +52,7 @@ impl Reservation {
     pub fn take() -> Result<Self, ReserveError> {
         let mut random = [0; 4];
         aws_lc_rs::rand::fill(&mut random).map_err(io::Error::other)?;
-        let directories = Directories { locks: "/tmp".into(), sockets: "/tmp/.X11-unix".into() };
-        Self::search(directories, u32::from_be_bytes(random))
+        Self::search(Directories::usual(), u32::from_be_bytes(random))
     }
 
     fn search(directories: Directories, random: u32) -> Result<Self, ReserveError> {
@@ -70,6 +69,33 @@ impl Reservation {
             }
         }
         Err(ReserveError::AllTaken)
+    }
+
+    /// Removes the marks of dead servers that nobody was left to remove: where a daemon was killed and its keeper with it.
+    /// How many numbers that concerns. What is not ours to remove stays, and is in nobody's way.
+    pub fn clear_stale() -> usize {
+        Self::clear(&Directories::usual())
+    }
+
+    fn clear(directories: &Directories) -> usize {
+        let is_stale = |number: &u32| {
+            let text = read(&directories.lock(*number));
+            text.is_ok_and(|text| text.trim().parse().is_ok_and(|pid| !lives(pid)))
+        };
+        let mut cleared = 0;
+        for number in NUMBERS.filter(is_stale) {
+            // Taken in the usual way, and given back.
+            if !matches!(lock(&directories.lock(number)), Ok(true)) {
+                continue;
+            }
+            let reservation = Self { number, directories: directories.clone() };
+            if UnixStream::connect(reservation.socket()).is_err() {
+                // None there is as good.
+                let _outcome = fs::remove_file(reservation.socket());
+                cleared += 1;
+            }
+        }
+        cleared
     }
 
     /// The number.
@@ -106,6 +132,10 @@ impl Drop for Reservation {
 }
 
 impl Directories {
+    fn usual() -> Self {
+        Self { locks: "/tmp".into(), sockets: "/tmp/.X11-unix".into() }
+    }
+
     fn lock(&self, number: u32) -> PathBuf {
         self.locks.join(format!(".X{number}-lock"))
     }
@@ -201,6 +231,26 @@ mod tests {
         for (random, expected) in [(0, 100), (1, 101), (2, 102)] {
             assert_eq!(number(&directories, random), expected);
         }
+    }
+
+    #[test]
+    fn f45_marks_of_dead_servers_go_and_those_of_live_ones_stay() {
+        let (dir, directories) = directories();
+        fs::write(directories.lock(100), "  99999999\n").unwrap();
+        std::os::unix::fs::symlink("/nowhere/X100", directories.socket(100)).unwrap();
+        fs::write(directories.lock(101), "  99999999\n").unwrap();
+        let _server = UnixListener::bind(directories.socket(101)).unwrap();
+        fs::write(directories.lock(102), Reservation::lock_text()).unwrap();
+        // Others' numbers, and what is no lock.
+        fs::write(directories.lock(7), "  99999999\n").unwrap();
+        fs::write(directories.lock(103), "garbage").unwrap();
+        assert_eq!(Reservation::clear(&directories), 1);
+        let mut left: Vec<_> = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        assert_eq!(left, [".X102-lock", ".X103-lock", ".X7-lock", "X101"]);
     }
 
     #[test]

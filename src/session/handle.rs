@@ -16,6 +16,8 @@ use crate::ids::SessionId;
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 /// For a session to be put together, once it has a place. Directories, a cookie, namespaces: some milliseconds.
 const ASSEMBLY_DEADLINE: Duration = Duration::from_secs(30);
+/// Beyond a stop's budget, for what is killed at its end to go, or to be told from what never will.
+const STUCK_GRACE: Duration = Duration::from_secs(5);
 
 /// To the manager.
 pub(super) enum Request {
@@ -142,12 +144,15 @@ impl ManagerHandle {
         self.ask(ANSWER_DEADLINE, |reply| Request::Amend { id, amendment, reply }).await?
     }
 
-    /// Ends all sessions in order, within `budget`: viewers learn of it first, then browsers, then displays.
+    /// Ends all sessions in order, within `budget`: viewers learn of it first, then browsers, then displays. What survives
+    /// SIGKILL is given up a little later.
     pub async fn stop_all(&self, budget: Duration) {
         let (done, finished) = oneshot::channel();
         if self.requests.send(Request::StopAll { budget, done }).await.is_ok() {
             // A manager that is gone has nothing left to stop.
-            let _gone = finished.await;
+            if timeout(budget + STUCK_GRACE, finished).await.is_err() {
+                tracing::error!("not all sessions could be ended: going without them");
+            }
         }
     }
 

@@ -343,6 +343,7 @@ impl Life {
     async fn take_down(&self, standing: Standing, mut ending: Ending) {
         let Standing { mut scope, group, ground, browser, facts, .. } = standing;
         drop((browser, facts));
+        let mut is_said = false;
         loop {
             let left = ending.deadline.saturating_duration_since(Instant::now());
             let mut told = self.ending.clone();
@@ -355,8 +356,10 @@ impl Life {
                         break;
                     }
                     Ok(report) => {
-                        tracing::error!(slot = self.site.slot, left = ?report.left, "processes survive SIGKILL: the place is lost until they end");
-                        self.note(Note::Stuck).await;
+                        if !std::mem::replace(&mut is_said, true) {
+                            tracing::error!(slot = self.site.slot, left = ?report.left, "processes survive SIGKILL: the place is lost until they end");
+                            self.note(Note::Stuck).await;
+                        }
                         let mut services = group.status();
                         let gone = services.wait_for(|group| {
                             group.services.iter().all(|service| service.state == ServiceState::Stopped)

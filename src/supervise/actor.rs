@@ -16,7 +16,7 @@ use super::machine::{Action, Event, GraphError, Machine, Node, Report, RunEvent,
 use super::run::{Inbox, KILL_BUDGET, News, PROGRAM_DEADLINE, Run};
 use super::spec::{Running, ServiceSpec};
 use super::status::{GroupStatus, ServiceState, ServiceStatus};
-use crate::errors::chain;
+use crate::errors::{chain, is_out_of_files};
 use crate::sys::{Cell, Child, Host, Limits};
 use crate::tasks::{Outcome, Scope, blocking};
 
@@ -294,12 +294,13 @@ impl Group {
             // A panic must be an answer, or the next probe would never come.
             let probe = timeout(limit, AssertUnwindSafe(program.probe(&running)).catch_unwind());
             let Some(answer) = questions.run_until_cancelled(probe).await else { return };
-            let outcome = match answer {
-                Ok(Ok(outcome)) => outcome.map_err(|error| chain(&error)),
-                Ok(Err(_)) => Err("the probe panicked".to_owned()),
-                Err(_) => Err(format!("did not answer within {} s", limit.as_secs_f64())),
+            let what = match answer {
+                Ok(Ok(Err(error))) if is_out_of_files(&error) => RunEvent::NotProbed(chain(&error)),
+                Ok(Ok(outcome)) => RunEvent::Probed(outcome.map_err(|error| chain(&error))),
+                Ok(Err(_)) => RunEvent::Probed(Err("the probe panicked".to_owned())),
+                Err(_) => RunEvent::Probed(Err(format!("did not answer within {} s", limit.as_secs_f64()))),
             };
-            tell(&news, index, run, RunEvent::Probed(outcome)).await;
+            tell(&news, index, run, what).await;
         });
     }
 

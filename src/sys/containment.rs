@@ -171,16 +171,17 @@ impl Containment {
     /// # Errors
     /// When it cannot be told what is there.
     pub fn sweep_others(&self) -> io::Result<usize> {
-        let mut killed = 0;
+        let (mut killed, mut outcome) = (0, Ok(()));
         if let Self::Cgroup { base, scope } = self {
             for run in cgroup::children(base)?.into_iter().filter(|run| !run.ends_with(&scope.run)) {
                 killed += cgroup::processes(&run)?.len();
-                end(&run)?;
+                // One that cannot be ended keeps nobody from ending the others.
+                outcome = end(&run).and(outcome);
             }
         }
         // Also with cgroups: the earlier run may have been under another one, or under none.
         let (marked, _) = marker::kill_until_none(|value| self.scope().of_another_run(value), SWEEP_BUDGET)?;
-        Ok(killed + marked)
+        outcome.map(|()| killed + marked)
     }
 
     /// Waits up to `budget` for the processes of this run to end by themselves. Whether they have. Blocks.

@@ -10,23 +10,23 @@ use crate::support::viewer::{Viewer, key};
 use crate::support::{leaks, wait_for};
 
 /// A display and its RFB server come back within this, loaded machine included; the figure to hold is 3 s.
-const DISPLAY_BACK: Duration = Duration::from_secs(15);
+pub(crate) const DISPLAY_BACK: Duration = Duration::from_secs(15);
 /// For a browser's cold start on a loaded machine; the figure to hold is 2 s.
-const BROWSER_BACK: Duration = Duration::from_secs(30);
+pub(crate) const BROWSER_BACK: Duration = Duration::from_secs(30);
 
-const NO_BROWSER: &str = "[browser]\nenabled = false";
+pub(crate) const NO_BROWSER: &str = "[browser]\nenabled = false";
 
-fn record(fault: &str, recovered: Duration) {
+pub(crate) fn record(fault: &str, recovered: Duration) {
     println!("{fault}: recovered in {} ms", recovered.as_millis());
 }
 
 /// Stops the daemon and checks that nothing of it is left: processes, cgroups, X locks, sockets, its runtime directory.
-fn stop_without_leaks(mut daemon: Daemon) {
+pub(crate) fn stop_without_leaks(mut daemon: Daemon) {
     daemon.stop(Duration::from_secs(30));
     assert_no_leaks(&daemon);
 }
 
-fn assert_no_leaks(daemon: &Daemon) {
+pub(crate) fn assert_no_leaks(daemon: &Daemon) {
     assert_eq!(leaks::processes(&daemon.dir), [], "processes");
     assert_eq!(leaks::cgroups(&daemon.path("state")), Vec::<std::path::PathBuf>::new(), "cgroups");
     // Other tests kill displays at the same time; theirs go as well.
@@ -35,7 +35,12 @@ fn assert_no_leaks(daemon: &Daemon) {
     assert!(!daemon.path("control.sock").exists(), "the control socket");
 }
 
-fn wait_component(daemon: &mut Daemon, name: &str, status: &str, deadline: Duration) -> serde_json::Value {
+pub(crate) fn wait_component(
+    daemon: &mut Daemon,
+    name: &str,
+    status: &str,
+    deadline: Duration,
+) -> serde_json::Value {
     wait_for(&format!("{name} to be {status}"), deadline, || {
         let component = daemon.component(name);
         (component["status"] == status).then_some(component)
@@ -43,7 +48,7 @@ fn wait_component(daemon: &mut Daemon, name: &str, status: &str, deadline: Durat
 }
 
 /// The service runs again under another pid, and the session is whole.
-fn wait_restarted(daemon: &mut Daemon, name: &str, old: i32, deadline: Duration) {
+pub(crate) fn wait_restarted(daemon: &mut Daemon, name: &str, old: i32, deadline: Duration) {
     wait_for(&format!("{name} to be back"), deadline, || {
         let component = daemon.component(name);
         let back = component["status"] == "ok" && component["pid"].as_i64() != Some(old.into());

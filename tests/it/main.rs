@@ -6,6 +6,8 @@ mod cdp;
 mod clipboard;
 mod daemon;
 mod faults;
+mod faults_host;
+mod faults_sessions;
 mod isolation;
 mod relay;
 mod sessions;

@@ -19,6 +19,7 @@ use super::super::spec::Spec;
 use super::actor::Actor;
 use super::dismiss::REMEMBERED;
 use super::place::Waiting;
+use crate::display::Reservation;
 use crate::sys::Host;
 use crate::tasks::Scope;
 
@@ -78,6 +79,10 @@ impl Manager {
         // What an earlier run left is ended before its uids are given to anybody.
         let history = ledger.recover(REMEMBERED).await;
         places::clear_leftovers(&self.host)?;
+        let displays = Reservation::clear_stale();
+        if displays > 0 {
+            tracing::info!(count = displays, "removed the marks of displays whose owner is gone");
+        }
         self.directory.send_modify(|directory| directory.ended = history.into_iter().map(Arc::new).collect());
         let (requests, inbox) = mpsc::channel(QUEUE);
         let (notes, news) = mpsc::channel(NOTES);

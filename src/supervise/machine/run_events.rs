@@ -7,6 +7,9 @@ use super::service::{Actual, Cause, KILL_AGAIN, Live, Phase, ProbeClock, START_P
 use super::vocabulary::{Illegal, Report, RunEvent, RunId, Todo};
 use crate::sys::Exit;
 
+/// Said once, and shown until it is over.
+const SURVIVES: &str = "processes survive SIGKILL";
+
 impl Machine {
     pub(super) fn run_event(
         &mut self,
@@ -20,7 +23,10 @@ impl Machine {
         if service.run() != Some(run) {
             // Answers may come late; facts about a run that is over may not.
             return match what {
-                RunEvent::Probed(_) | RunEvent::Asked(_) | RunEvent::ReadyLine(_) => Ok(()),
+                RunEvent::Probed(_)
+                | RunEvent::NotProbed(_)
+                | RunEvent::Asked(_)
+                | RunEvent::ReadyLine(_) => Ok(()),
                 what => Err(illegal(service, &what)),
             };
         }
@@ -29,6 +35,7 @@ impl Machine {
             RunEvent::SpawnFailed(reason) => self.spawn_failed(index, reason, now, random),
             RunEvent::ReadyLine(outcome) => self.ready_line(index, outcome, now, random),
             RunEvent::Probed(outcome) => self.probed(index, outcome, now, random),
+            RunEvent::NotProbed(reason) => self.not_probed(index, reason, now, random),
             RunEvent::Asked(did) => self.asked(index, did, now),
             RunEvent::Exited { exit, last_line } => self.exited(index, exit, last_line, now, random),
             RunEvent::Emptied => self.emptied(index),
@@ -135,6 +142,19 @@ impl Machine {
         Ok(())
     }
 
+    /// One that is up is neither better nor worse for it.
+    fn not_probed(&mut self, index: usize, reason: String, now: Instant, random: f64) -> Result<(), Illegal> {
+        let service = &mut self.services[index];
+        let next = ProbeClock::At(now + service.node.timing.probe_interval);
+        match &mut service.actual {
+            Actual::Up { probe: probe @ ProbeClock::InFlight, .. } => {
+                *probe = next;
+                Ok(())
+            }
+            _ => self.probed(index, Err(reason), now, random),
+        }
+    }
+
     fn asked(&mut self, index: usize, did: bool, now: Instant) -> Result<(), Illegal> {
         match &self.services[index].actual {
             Actual::Ending { step: Step::Asking { .. }, .. } => {
@@ -206,8 +226,11 @@ impl Machine {
             Actual::Ending { live, step: Step::Killing { emptied: false, again, .. }, .. } => {
                 *again = Some(now + KILL_AGAIN);
                 let run = live.run;
-                self.services[index].reason = Some("processes survive SIGKILL".to_owned());
-                self.act(index, run, Todo::Report(Report::Stuck));
+                let told = self.services[index].reason.as_deref() == Some(SURVIVES);
+                if !told {
+                    self.services[index].reason = Some(SURVIVES.to_owned());
+                    self.act(index, run, Todo::Report(Report::Stuck));
+                }
                 Ok(())
             }
             _ => Err(illegal(&self.services[index], "NotEmptied")),

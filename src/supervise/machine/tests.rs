@@ -208,6 +208,23 @@ fn a_missed_probe_shows_at_once_and_the_third_kills() {
 }
 
 #[test]
+fn a_probe_that_could_not_be_made_is_neither_a_miss_nor_an_answer() {
+    let mut bench = Bench::new(vec![node("it", &[])]);
+    let not_probed = || RunEvent::NotProbed("no descriptors".into());
+    bench.send(Event::Start);
+    bench.run(0, 0, RunEvent::Spawned { pid: 1, says_when_ready: false });
+    assert_eq!(bench.run(0, 0, not_probed()), []);
+    assert_eq!(bench.states(), [ServiceState::Starting], "it is not up before it has answered");
+    bench.pass(2 * SECOND);
+    bench.run(0, 0, RunEvent::Probed(Ok(())));
+    for _ in 0..5 {
+        assert_eq!(bench.pass(2 * SECOND), [todo(0, 0, Todo::Probe)]);
+        assert_eq!(bench.run(0, 0, not_probed()), []);
+        assert_eq!(bench.states(), [ServiceState::Up]);
+    }
+}
+
+#[test]
 fn a_good_probe_wipes_the_misses() {
     let mut bench = Bench::new(vec![node("it", &[])]);
     bench.send(Event::Start);
@@ -340,6 +357,10 @@ fn processes_that_survive_sigkill_are_killed_again_and_the_state_says_so() {
     assert_eq!(bench.reason(0).as_deref(), Some("processes survive SIGKILL"));
     assert_eq!(bench.states(), [ServiceState::Stopping]);
     assert_eq!(bench.pass(SECOND), [todo(0, 0, Todo::KillAll)]);
+    assert_eq!(bench.run(0, 0, RunEvent::NotEmptied), []);
+    assert_eq!(bench.pass(SECOND), [todo(0, 0, Todo::KillAll)]);
+    let told = bench.reports.iter().filter(|report| **report == Report::Stuck).count();
+    assert_eq!(told, 1, "however often it is tried");
     bench.end(0, 0);
     assert_eq!(bench.states(), [ServiceState::BackingOff]);
 }

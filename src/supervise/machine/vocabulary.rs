@@ -86,6 +86,8 @@ pub enum RunEvent {
     ReadyLine(Result<(), String>),
     /// It answered a probe, or did not.
     Probed(Result<(), String>),
+    /// It could not be asked, for a reason of ours.
+    NotProbed(String),
     /// Whether it could be asked to stop.
     Asked(bool),
     /// The main process has ended.
@@ -122,7 +124,7 @@ pub enum Todo {
         /// How often it was started before.
         attempt: u32,
     },
-    /// Ask how it is: `Probed`.
+    /// Ask how it is: `Probed` or `NotProbed`.
     Probe,
     /// Ask it to end: `Asked`.
     AskToStop,

@@ -266,6 +266,12 @@ pub(crate) fn send(pid: i32, signal: nix::sys::signal::Signal) {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).unwrap();
 }
 
+/// Signals a process that may have gone by itself; whether it was there.
+#[expect(clippy::disallowed_methods, reason = "the tests are the ones who break things")]
+pub(crate) fn try_send(pid: i32, signal: nix::sys::signal::Signal) -> bool {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).is_ok()
+}
+
 impl Drop for Daemon {
     fn drop(&mut self) {
         if let Ok(None) = self.child.try_wait() {
