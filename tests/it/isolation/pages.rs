@@ -111,7 +111,7 @@ fn visit(world: &World, targets: &Targets, network: &str, arguments: &[&str]) ->
     });
     let mut daemon = Daemon::start(&toml::to_string(&config).unwrap());
     daemon.wait_ready();
-    let own = seat(&mut daemon, 20_000);
+    let own = seat(&daemon, "s1", 0);
     assert_ne!(own.devtools, 21_500, "that one is taken");
     let daemons = ["127.0.0.1:6080", "127.0.0.1:8089"].map(str::to_owned);
     let devtools = format!("127.0.0.1:{}", own.devtools);

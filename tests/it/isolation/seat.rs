@@ -1,11 +1,15 @@
 //! A session as its neighbours see it.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
+use serde_json::json;
+
 use crate::support::daemon::Daemon;
+use crate::support::host_api::HostApi;
 
 /// Uids of the two sessions; those of no other test, since what is left behind is looked for by uid on the whole machine.
-pub(super) const UIDS: [u32; 2] = [27_400, 27_410];
+pub(super) const UIDS: [u32; 2] = [27_400, 27_401];
 
 /// Where a session is, and what of it can be attacked.
 pub(super) struct Seat {
@@ -18,32 +22,41 @@ pub(super) struct Seat {
     pub(super) profile: PathBuf,
 }
 
-/// Two sessions. For now of two daemons, since one daemon has one.
-pub(super) fn two(extra: &str) -> ([Daemon; 2], [Seat; 2]) {
-    let of = |first_uid: u32| {
-        let text = format!("[host]\nfirst_uid = {first_uid}\nuid_count = 10\n{extra}");
-        let mut daemon = Daemon::start(&text);
-        daemon.wait_ready();
-        let seat = seat(&mut daemon, first_uid);
-        (daemon, seat)
-    };
-    let ((first, a), (second, b)) = (of(UIDS[0]), of(UIDS[1]));
-    ([first, second], [a, b])
+/// Two sessions of one daemon, `s1` and `s2`, each with a profile of its own name.
+pub(super) fn two(extra: &str) -> (Daemon, [Seat; 2]) {
+    let config = format!(
+        "[host]\nfirst_uid = {}\nuid_count = 10\n[session]\nautostart = false\n[sessions]\nmax = 2\n{extra}",
+        UIDS[0]
+    );
+    let mut daemon = Daemon::start(&config);
+    daemon.api();
+    let api = HostApi::on(daemon.path("control.sock"));
+    // One after the other, so that the first gets the first uid.
+    for id in ["s1", "s2"] {
+        api.create_with(&json!({ "session_id": id, "user_id": "u1", "profile": id }));
+    }
+    let seats = [0, 1].map(|slot| {
+        let seat = seat(&daemon, &format!("s{}", slot + 1), slot);
+        assert_eq!(seat.uid, UIDS[slot]);
+        seat
+    });
+    (daemon, seats)
 }
 
-/// The session of this daemon, whose uid is the first of its range.
-pub(super) fn seat(daemon: &mut Daemon, uid: u32) -> Seat {
-    let browser = daemon.service_pid("browser");
-    let status = daemon.control("/v1/status");
-    let display = status["sessions"][0]["display"].as_str().unwrap()[1..].parse().unwrap();
+/// The session `id` in a place of this daemon.
+pub(super) fn seat(daemon: &Daemon, id: &str, slot: usize) -> Seat {
+    let api = HostApi::on(daemon.path("control.sock"));
+    let session = api.session(id);
+    let xvfb = api.pid(id, "xvfb").unwrap();
+    let browser = api.pid(id, "browser").unwrap();
     Seat {
-        uid,
-        xvfb: daemon.service_pid("xvfb"),
+        uid: std::fs::metadata(format!("/proc/{xvfb}")).unwrap().uid(),
+        xvfb,
         browser,
-        display,
+        display: session["display"].as_str().unwrap()[1..].parse().unwrap(),
         devtools: devtools(browser),
-        runtime: daemon.path("run/s0"),
-        profile: daemon.path("state/profiles/s1"),
+        runtime: daemon.path(format!("run/s{slot}")),
+        profile: daemon.path(format!("state/profiles/{id}")),
     }
 }
 
