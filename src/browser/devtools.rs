@@ -10,6 +10,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Message};
 
+use crate::cdp::discovery;
 use crate::http;
 
 /// `/json/version` is a few hundred bytes.
@@ -48,12 +49,6 @@ pub enum Error {
 }
 
 #[derive(Deserialize)]
-struct Version {
-    #[serde(rename = "webSocketDebuggerUrl")]
-    web_socket_debugger_url: String,
-}
-
-#[derive(Deserialize)]
 struct Answer {
     id: Option<u64>,
     method: Option<String>,
@@ -82,11 +77,11 @@ impl Client {
         Self::connect_with(port, MAX_MESSAGE_BYTES).await
     }
 
-    /// The same with room for news of tabs.
+    /// The same with room for news of tabs, and for lists of them.
     ///
     /// # Errors
     /// As [`Client::connect`].
-    pub(super) async fn connect_for_news(port: u16) -> Result<Self, Error> {
+    pub async fn connect_for_news(port: u16) -> Result<Self, Error> {
         Self::connect_with(port, MAX_NEWS_BYTES).await
     }
 
@@ -140,6 +135,24 @@ impl Client {
         let session = attached["sessionId"].as_str().ok_or_else(|| nothing("session"))?.to_owned();
         self.send("Page.navigate", &json!({ "url": url }), Some(&session)).await?;
         self.answer("Page.navigate").await.map(drop)
+    }
+
+    /// Which contexts and targets there are: the results of `Target.getBrowserContexts` and `Target.getTargets`.
+    ///
+    /// # Errors
+    /// As [`Client::get_version`].
+    pub async fn survey(&mut self) -> Result<(Value, Value), Error> {
+        let contexts = self.command("Target.getBrowserContexts", &json!({})).await?;
+        let targets = self.command("Target.getTargets", &json!({ "filter": [{}] })).await?;
+        Ok((contexts, targets))
+    }
+
+    /// Opens an empty page beside those that there are.
+    ///
+    /// # Errors
+    /// As [`Client::get_version`].
+    pub async fn open_empty(&mut self) -> Result<(), Error> {
+        self.command("Target.createTarget", &json!({ "url": "about:blank" })).await.map(drop)
     }
 
     /// Has the browser tell of its tabs, those that are there and those that come.
@@ -204,12 +217,7 @@ impl Client {
 /// The path of the browser target, which is new with every start of the browser.
 async fn browser_path(address: SocketAddr) -> Result<String, Error> {
     let stream = TcpStream::connect(address).await?;
-    let body = http::get(stream, &address.to_string(), "/json/version", MAX_VERSION_BYTES).await?;
-    let version: Version =
-        serde_json::from_slice(&body).map_err(|error| Error::Version(error.to_string()))?;
-    version
-        .web_socket_debugger_url
-        .split_once("://")
-        .and_then(|(_scheme, rest)| rest.find('/').map(|slash| rest[slash..].to_owned()))
-        .ok_or_else(|| Error::Version("webSocketDebuggerUrl has no path".to_owned()))
+    let version = http::get(stream, &address.to_string(), "/json/version", MAX_VERSION_BYTES).await?;
+    discovery::browser_path(&version)
+        .ok_or_else(|| Error::Version("no webSocketDebuggerUrl of a browser".to_owned()))
 }

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::policy::Policy;
+use super::survey::Survey;
 
 /// Longest id of a target, in bytes; Chromium's are 32 or 36.
 const MAX_TARGET: usize = 64;
@@ -57,16 +58,24 @@ pub fn target_of(address: &str) -> Option<(Kind, &str)> {
 }
 
 /// Replaces addresses in the answer to `/json/version`, `/json`, `/json/list` or `/json/new`: `base` stands before
-/// `/devtools/…`. Targets that the policy does not let anybody act on are left out.
+/// `/devtools/…`. Targets that the policy does not let anybody act on are left out, and with a survey those
+/// outside the default context.
 ///
 /// # Errors
 /// When it is not JSON.
-pub fn rewrite(answer: &[u8], base: &str, policy: Option<&Policy>) -> Result<Vec<u8>, Unexpected> {
+pub fn rewrite(
+    answer: &[u8],
+    base: &str,
+    policy: Option<&Policy>,
+    survey: Option<&Survey>,
+) -> Result<Vec<u8>, Unexpected> {
     let mut value: Value = serde_json::from_slice(answer)?;
     if let Value::Array(targets) = &mut value {
         targets.retain(|target| {
-            let url = target.get("url").and_then(Value::as_str);
-            policy.is_none_or(|policy| url.is_some_and(|url| policy.may_attach(url)))
+            let text = |key| target.get(key).and_then(Value::as_str);
+            let (url, id) = (text("url"), text("id"));
+            let shared = survey.is_none_or(|survey| id.is_some_and(|id| survey.is_shared(id)));
+            shared && policy.is_none_or(|policy| url.is_some_and(|url| policy.may_attach(url)))
         });
         targets.iter_mut().for_each(|target| readdress(target, base));
     } else {
@@ -86,11 +95,11 @@ fn readdress(target: &mut Value, base: &str) {
     }
 }
 
-/// The id of the browser's own target, in the answer to `/json/version`.
-pub fn browser_target(version: &[u8]) -> Option<String> {
+/// The path of the browser's own target, from the answer to `/json/version`.
+pub fn browser_path(version: &[u8]) -> Option<String> {
     let value: Value = serde_json::from_slice(version).ok()?;
     match target_of(value.get(ADDRESS)?.as_str()?)? {
-        (Kind::Browser, id) => Some(id.to_owned()),
+        (Kind::Browser, id) => Some(format!("/devtools/{}/{id}", Kind::Browser.as_str())),
         (Kind::Page, _) => None,
     }
 }

@@ -1,11 +1,14 @@
 //! What must hold for any bytes in any chunking. The fuzz targets and `cargo test` call the same functions; each panics
 //! when its property does not hold.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::contexts::{Contexts, Reach};
+use super::discovery::Kind;
 use super::frames::{FrameError, Frames, Header, Opcode, Step};
 use super::inbound::{Inbound, Item};
 use super::policy::{Paths, Policy, Settings, Verdict};
+use super::survey::Survey;
 use super::targets::Barred;
 
 /// Messages of the oracle are this long at most, so that the limit is met.
@@ -34,9 +37,10 @@ pub fn fuzz_frames(data: &[u8]) {
     inbound(bytes, &cuts);
 }
 
-/// [`policy`] on a fuzz input.
+/// [`policy`] and [`contexts`] on a fuzz input.
 pub fn fuzz_policy(data: &[u8]) {
     policy(data);
+    contexts(data);
 }
 
 type Followed = (Vec<u8>, Vec<(Opcode, Vec<u8>)>, Vec<Vec<u8>>, Option<FrameError>);
@@ -146,7 +150,7 @@ pub fn policy(message: &[u8]) {
     let policy = Policy::new(Settings::default(), paths);
     let barred = Barred::default();
     match policy.judge(message, &barred) {
-        Verdict::Pass => {
+        Verdict::Pass | Verdict::Close(_) => {
             // Two parsers differ in what they take inside values that nobody looks at; Chromium's is as strict.
             if let Ok(value) = serde_json::from_slice::<Value>(message) {
                 harmless(&value, 0);
@@ -164,6 +168,37 @@ pub fn policy(message: &[u8]) {
                 assert_eq!(Some(id), sent.get("id"));
             }
         }
+    }
+}
+
+/// What passes names nothing but what is in the default context, and what is answered through us differs in its id only.
+pub fn contexts(message: &[u8]) {
+    let context = json!({ "defaultBrowserContextId": "D" });
+    let target =
+        |id: &str, context: &str| json!({ "targetId": id, "type": "page", "browserContextId": context });
+    let targets = json!({ "targetInfos": [target("A1", "D"), target("B1", "B")] });
+    let Ok(survey) = Survey::read(&context, &targets) else { return };
+    let mut contexts = Contexts::new(Kind::Browser, &survey);
+    let mut reach = contexts.judge(message);
+    if reach == Reach::Survey {
+        contexts.learn(Some(&survey));
+        reach = contexts.judge(message);
+    }
+    let sent = match &reach {
+        Reach::Pass => message,
+        Reach::Replace(with) => with,
+        Reach::Deny(_) => return,
+        Reach::Survey => unreachable!("nothing more is to be found out"),
+    };
+    let Ok(sent) = serde_json::from_slice::<Value>(sent) else { return };
+    assert!(sent.get("sessionId").is_none_or(|session| session == ""), "{sent}");
+    let within = |key: &str, only: &str| sent["params"].get(key).is_none_or(|named| named == only);
+    assert!(within("targetId", "A1") && within("browserContextId", "D"), "{sent}");
+    assert!(sent["params"].get("windowId").is_none() && sent["params"].get("sessionId").is_none(), "{sent}");
+    if let (Reach::Replace(_), Ok(mut before)) = (&reach, serde_json::from_slice::<Value>(message)) {
+        assert!(sent["id"].as_i64().is_some_and(|id| id < i64::from(i32::MIN) + 0x10_0000), "{sent}");
+        before["id"] = sent["id"].clone();
+        assert_eq!(before, sent);
     }
 }
 

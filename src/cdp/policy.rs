@@ -13,8 +13,8 @@ use super::url::{self, Opening};
 
 /// Longest method name, in bytes; Chromium's have less than 60.
 const MAX_METHOD: usize = 128;
-/// Longest id of a protocol session, in bytes; Chromium's have 32.
-const MAX_SESSION: usize = 128;
+/// Longest id of a protocol session, target or context, in bytes; Chromium's have 32 or 36.
+pub(super) const MAX_ID: usize = 128;
 /// The longest way to write a character of a name in JSON: `\u0042`.
 const ESCAPE: usize = 6;
 /// Longest URL that is judged, in bytes; Chromium takes 2 MiB (`url::kMaxURLChars`).
@@ -35,6 +35,8 @@ pub struct Settings {
     pub deny: Vec<String>,
     /// Schemes of URLs, in lower case.
     pub deny_url_schemes: Vec<String>,
+    /// Whether browser contexts that another connection made are out of reach.
+    pub own_contexts_only: bool,
 }
 
 impl Default for Settings {
@@ -42,6 +44,7 @@ impl Default for Settings {
         Self {
             deny: rules::DEFAULT_DENY.map(str::to_owned).into(),
             deny_url_schemes: rules::DEFAULT_DENY_URL_SCHEMES.map(str::to_owned).into(),
+            own_contexts_only: false,
         }
     }
 }
@@ -62,6 +65,8 @@ pub enum Verdict {
     Pass,
     /// This is sent in its place.
     Replace(Vec<u8>),
+    /// It is sent on as it is, and closes this page or, if none is named, the one that it is sent to.
+    Close(Option<String>),
     /// It is answered and not sent on.
     Deny(Denial),
 }
@@ -74,23 +79,44 @@ pub struct Policy {
 }
 
 /// A part of the message and what to put there.
-struct Splice(Range<usize>, Vec<u8>);
+pub(super) struct Splice(pub(super) Range<usize>, pub(super) Vec<u8>);
+
+impl Splice {
+    pub(super) fn apply(&self, message: &[u8]) -> Vec<u8> {
+        let (before, after) = (message.get(..self.0.start), message.get(self.0.end..));
+        [before.unwrap_or_default(), &self.1, after.unwrap_or_default()].concat()
+    }
+}
 
 /// The parts of a message.
 #[derive(Default)]
-struct Envelope<'a> {
-    to: Addressee,
-    method: Option<String>,
-    params: Option<Member<'a>>,
+pub(super) struct Envelope<'a> {
+    pub(super) to: Addressee,
+    /// Where the id stands in the message.
+    pub(super) id_at: Range<usize>,
+    pub(super) method: Option<String>,
+    pub(super) params: Option<Member<'a>>,
+}
+
+impl Envelope<'_> {
+    pub(super) fn deny(self, (code, text, reason): Refusal) -> Denial {
+        let reply = self.to.error(code, &text);
+        Denial { reason, method: self.method, reply }
+    }
 }
 
 /// Code, text for the client, reason.
-type Refusal = (i32, String, Reason);
+pub(super) type Refusal = (i32, String, Reason);
 
 impl Policy {
     /// Rules from the configuration, for a session with these directories.
     pub fn new(settings: Settings, paths: Paths) -> Self {
         Self { settings, paths }
+    }
+
+    /// Whether browser contexts that another connection made are out of reach.
+    pub fn own_contexts_only(&self) -> bool {
+        self.settings.own_contexts_only
     }
 
     /// Whether a URL may be opened; for discovery's own way to open one.
@@ -113,16 +139,13 @@ impl Policy {
         let outcome = read(message, &mut envelope)
             .and_then(|method| self.weigh(&method, &envelope, barred, depth).map(|splice| (method, splice)));
         match outcome {
+            Ok((method, None)) if rules::closes(&method) => {
+                let named = envelope.params.and_then(|params| param(&params, "targetId").ok().flatten());
+                Verdict::Close(named.and_then(|id| name(&id, MAX_ID)))
+            }
             Ok((_, None)) => Verdict::Pass,
-            Ok((_, Some(Splice(place, with)))) => {
-                let (before, after) = (message.get(..place.start), message.get(place.end..));
-                let parts = [before.unwrap_or_default(), &with, after.unwrap_or_default()];
-                Verdict::Replace(parts.concat())
-            }
-            Err((code, text, reason)) => {
-                let reply = envelope.to.error(code, &text);
-                Verdict::Deny(Denial { reason, method: envelope.method, reply })
-            }
+            Ok((_, Some(splice))) => Verdict::Replace(splice.apply(message)),
+            Err(refusal) => Verdict::Deny(envelope.deny(refusal)),
         }
     }
 
@@ -157,6 +180,10 @@ impl Policy {
             }
             Look::Downloads(name) => self.downloads(&params, name),
             Look::Message(name) => self.nested(&params, name, barred, depth),
+            Look::Absent(name) => match param(&params, name)? {
+                None => Ok(None),
+                Some(_) => Err((SERVER_ERROR, format!("'{name}' is not allowed"), Reason::Method)),
+            },
         }
     }
 
@@ -214,7 +241,9 @@ impl Policy {
     ) -> Result<Option<Splice>, Refusal> {
         for key in ["sessionId", "targetId"] {
             let Some(value) = param(params, key)? else { continue };
-            if barred.has(&text(&value, key, MAX_SESSION * ESCAPE)?) {
+            let id = text(&value, key, MAX_ID * ESCAPE)?;
+            let is_barred = if key == "sessionId" { barred.has(&id) } else { barred.has_target(&id) };
+            if is_barred {
                 return Err(not_allowed("This target may not be acted on", Reason::Target));
             }
         }
@@ -224,7 +253,7 @@ impl Policy {
         }
         let inner = text(&value, name, MAX_NESTED)?;
         match self.judge_at(inner.as_bytes(), barred, depth + 1) {
-            Verdict::Pass => Ok(None),
+            Verdict::Pass | Verdict::Close(_) => Ok(None),
             Verdict::Replace(with) => {
                 let with = String::from_utf8(with).ok().and_then(|with| serde_json::to_vec(&with).ok());
                 let with = with.ok_or_else(|| invalid(name))?;
@@ -239,7 +268,7 @@ impl Policy {
 }
 
 /// Reads the members of a message into `envelope` as far as they are good, and gives the method.
-fn read<'a>(message: &'a [u8], envelope: &mut Envelope<'a>) -> Result<String, Refusal> {
+pub(super) fn read<'a>(message: &'a [u8], envelope: &mut Envelope<'a>) -> Result<String, Refusal> {
     let invalid = |text: &str| (INVALID_REQUEST, text.to_owned(), Reason::Unclear);
     let members = json::object(message).ok_or_else(|| invalid("Message must be an object"))?;
     let mut seen = [false; 4];
@@ -260,11 +289,12 @@ fn read<'a>(message: &'a [u8], envelope: &mut Envelope<'a>) -> Result<String, Re
                 let id = std::str::from_utf8(member.value).ok().and_then(|digits| digits.parse().ok());
                 let text = "Message must have integer 'id' property";
                 envelope.to.id = Some(id.ok_or_else(|| invalid(text))?);
+                envelope.id_at = member.start..member.start + member.value.len();
             }
             1 => method = Some(name(&member, MAX_METHOD)),
             2 => envelope.params = Some(member),
             _ => {
-                let session = name(&member, MAX_SESSION).filter(|session| is_plain(session));
+                let session = name(&member, MAX_ID).filter(|session| is_plain(session));
                 let text = "Message may have string 'sessionId' property";
                 let session = session.ok_or_else(|| invalid(text))?;
                 envelope.to.session = Some(session).filter(|session| !session.is_empty());
@@ -283,7 +313,7 @@ fn read<'a>(message: &'a [u8], envelope: &mut Envelope<'a>) -> Result<String, Re
 }
 
 /// The text of a short string.
-fn name(member: &Member<'_>, max: usize) -> Option<String> {
+pub(super) fn name(member: &Member<'_>, max: usize) -> Option<String> {
     let short = member.value.len() <= max * ESCAPE;
     short.then(|| json::string(member.value)).flatten().map(Into::into)
 }
@@ -294,7 +324,7 @@ fn is_plain(name: &str) -> bool {
 }
 
 /// The member `name` of an object inside the message; where it is, in the message's own bytes.
-fn param<'a>(object: &Member<'a>, name: &str) -> Result<Option<Member<'a>>, Refusal> {
+pub(super) fn param<'a>(object: &Member<'a>, name: &str) -> Result<Option<Member<'a>>, Refusal> {
     let members = json::object(object.value).ok_or_else(|| invalid(name))?;
     let mut found = None;
     for member in members {
@@ -330,10 +360,10 @@ fn malformed(Malformed(at): Malformed) -> Refusal {
     (PARSE_ERROR, format!("JSON: cannot be read at position {at}"), Reason::Unclear)
 }
 
-fn invalid(name: &str) -> Refusal {
+pub(super) fn invalid(name: &str) -> Refusal {
     (INVALID_PARAMS, format!("Invalid parameters: {name}"), Reason::Unclear)
 }
 
-fn not_allowed(text: &str, reason: Reason) -> Refusal {
+pub(super) fn not_allowed(text: &str, reason: Reason) -> Refusal {
     (SERVER_ERROR, text.to_owned(), reason)
 }

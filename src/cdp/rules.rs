@@ -39,10 +39,12 @@ pub(super) enum Look {
     Downloads(&'static str),
     /// The parameter is a message to another target, as a string.
     Message(&'static str),
+    /// The parameter may not be there.
+    Absent(&'static str),
 }
 
 /// What each method is looked at for. Methods of the default deny list are here too: a configuration may allow them.
-const LOOKS: [(&str, Look); 15] = [
+const LOOKS: [(&str, Look); 16] = [
     ("Page.navigate", Look::Url("url")),
     ("Target.createTarget", Look::Url("url")),
     ("Network.loadNetworkResource", Look::Url("url")),
@@ -59,6 +61,8 @@ const LOOKS: [(&str, Look); 15] = [
     ("Browser.setDownloadBehavior", Look::Downloads("downloadPath")),
     ("Page.setDownloadBehavior", Look::Downloads("downloadPath")),
     ("Target.sendMessageToTarget", Look::Message("message")),
+    // Takes the same-origin policy away from these origins. Its proxyServer is as good as any page's.
+    ("Target.createBrowserContext", Look::Absent("originsWithUniversalNetworkAccess")),
 ];
 
 /// Methods that attach to targets. Inside a nested message their events would come back where nobody looks.
@@ -69,8 +73,56 @@ const ATTACHING: [&str; 4] = [
     "Target.autoAttachRelated",
 ];
 
+/// Methods that close a page.
+const CLOSING: [&str; 2] = ["Target.closeTarget", "Page.close"];
+
 /// What may be said to a target that the role may not act on: a tab that waits for a debugger must not wait for ever.
 const ALWAYS: [&str; 2] = ["Runtime.runIfWaitingForDebugger", "Target.detachFromTarget"];
+
+/// What a connection that reaches some contexts only may not use: nested messages come back where nobody looks, and
+/// a trace is of all there is.
+const CROSSING: [&str; 4] =
+    ["Target.sendMessageToTarget", "Target.exposeDevToolsProtocol", "Target.setRemoteLocations", "Tracing.*"];
+
+/// Domains of the browser's own target that keep to the context that they name, or to the default one. `Fetch` would stop
+/// every request of every context.
+const KEEPING: [&str; 3] = ["Target.*", "Browser.*", "Storage.*"];
+
+/// Domains whose commands name targets, sessions, contexts and windows.
+const NAMING: [&str; 5] = ["Target.*", "Browser.*", "Storage.*", "Extensions.*", "PWA.*"];
+
+/// An answer with something in it that a connection may learn from, or may not see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answer {
+    Targets,
+    Contexts,
+    NewContext,
+    NewTarget,
+    Window,
+}
+
+pub(super) fn answer(method: &str) -> Option<Answer> {
+    Some(match method {
+        "Target.getTargets" => Answer::Targets,
+        "Target.getBrowserContexts" => Answer::Contexts,
+        "Target.createBrowserContext" => Answer::NewContext,
+        "Target.createTarget" => Answer::NewTarget,
+        "Browser.getWindowForTarget" => Answer::Window,
+        _ => return None,
+    })
+}
+
+pub(super) fn crosses_contexts(method: &str) -> bool {
+    CROSSING.iter().any(|pattern| matches(pattern, method))
+}
+
+pub(super) fn keeps_to_contexts(method: &str) -> bool {
+    KEEPING.iter().any(|pattern| matches(pattern, method))
+}
+
+pub(super) fn names_targets(method: &str) -> bool {
+    NAMING.iter().any(|pattern| matches(pattern, method))
+}
 
 pub(super) fn look(method: &str) -> Option<Look> {
     LOOKS.iter().find(|(name, _)| *name == method).map(|(_, look)| *look)
@@ -78,6 +130,10 @@ pub(super) fn look(method: &str) -> Option<Look> {
 
 pub(super) fn attaches(method: &str) -> bool {
     ATTACHING.contains(&method)
+}
+
+pub(super) fn closes(method: &str) -> bool {
+    CLOSING.contains(&method)
 }
 
 pub(super) fn always_allowed(method: &str) -> bool {

@@ -21,10 +21,12 @@ pub(super) fn cdp(document: &mut Document) -> Settings {
         well_formed_scheme,
         "must be the scheme of a URL, in lower case and without its colon: \"file\"",
     );
+    let own_contexts_only = section.boolean("own_contexts_only", defaults.own_contexts_only);
     section.finish();
     Settings {
         deny: deny.unwrap_or(defaults.deny),
         deny_url_schemes: deny_url_schemes.unwrap_or(defaults.deny_url_schemes),
+        own_contexts_only,
     }
 }
 

@@ -24,6 +24,7 @@ pub fn resolved(config: &Config) -> String {
     page.section("cdp");
     page.list("deny", &config.gateway.cdp.deny);
     page.list("deny_url_schemes", &config.gateway.cdp.deny_url_schemes);
+    page.bare("own_contexts_only", config.gateway.cdp.own_contexts_only);
     auth(&mut page, config);
     page.section("api");
     page.text("listen", config.api.listen);

@@ -143,6 +143,7 @@ fn what_automations_may_not_do_can_be_replaced() {
     let config = fixture("cdp.toml");
     assert_eq!(config.gateway.cdp.deny, ["Browser.close", "Network.*"]);
     assert!(config.gateway.cdp.deny_url_schemes.is_empty());
+    assert!(config.gateway.cdp.own_contexts_only);
     let proxies: Vec<String> = config.gateway.trusted_proxies.iter().map(ToString::to_string).collect();
     assert_eq!(proxies, ["10.0.0.0/8", "fd00::1/128"]);
     let text = resolved(&config);

@@ -1,7 +1,10 @@
 // Playwright drives the session's browser through the gateway, over TLS: and again after that browser was killed.
 
 import assert from 'node:assert/strict';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { chromium } from 'playwright-core';
 import { Daemon } from './support/daemon.js';
@@ -11,6 +14,8 @@ const PAGE = `<title>local</title><form><input id="name" name="name"><input type
 <a href="/file">download</a>`;
 
 let daemon;
+let apart;
+let directory;
 let site;
 let url;
 
@@ -29,17 +34,23 @@ before(async () => {
   await new Promise((resolve) => { site.listen(0, '127.0.0.1', resolve); });
   url = `http://127.0.0.1:${site.address().port}/`;
   daemon = await Daemon.start('about:blank');
+  directory = await mkdtemp(join(tmpdir(), 'valetd-cdp-'));
+  const config = join(directory, 'own-contexts.toml');
+  await writeFile(config, '[cdp]\nown_contexts_only = true\n');
+  apart = await Daemon.start('about:blank', ['--config', config]);
 });
 
 after(async () => {
   await daemon?.stop();
+  await apart?.stop();
+  if (directory) await rm(directory, { recursive: true });
   site?.closeAllConnections();
   site?.close();
 });
 
-const endpoint = () => `${daemon.about.gateway_url.replace(/\/$/, '')}/sessions/${daemon.about.session_id}/cdp`;
-const connect = (at = endpoint()) => chromium.connectOverCDP(at, {
-  headers: { Authorization: `Bearer ${daemon.about.automation_token}` },
+const endpoint = (of = daemon) => `${of.about.gateway_url.replace(/\/$/, '')}/sessions/${of.about.session_id}/cdp`;
+const connect = (at = endpoint(), of = daemon) => chromium.connectOverCDP(at, {
+  headers: { Authorization: `Bearer ${of.about.automation_token}` },
 });
 
 /** Fills a form, takes a picture, downloads, gives a file, and is kept where it belongs. */
@@ -73,6 +84,22 @@ describe('Playwright through the gateway', () => {
       const browser = await connect(at);
       await drive(browser.contexts()[0]);
       await drive(await browser.newContext());
+      await browser.close();
+    }
+  });
+
+  test('drives contexts that are out of the reach of another', async () => {
+    const [one, other] = [await connect(endpoint(apart), apart), await connect(endpoint(apart), apart)];
+    for (const browser of [one, other]) {
+      await drive(browser.contexts()[0]);
+      const context = await browser.newContext();
+      await (await context.newPage()).goto(`${url}?own`);
+      await drive(context);
+    }
+    for (const browser of [one, other]) {
+      const pages = browser.contexts().flatMap((context) => context.pages());
+      assert.equal(pages.filter((page) => page.url() === `${url}?own`).length, 1);
+      assert.equal(browser.contexts().length, 2);
       await browser.close();
     }
   });

@@ -3,6 +3,7 @@
 
 mod api;
 mod cdp;
+mod cdp_contexts;
 mod clipboard;
 mod daemon;
 mod faults;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::cdp::discovery::{Kind, browser_target, is_target, new_url, rewrite, target_of, url_of};
+use crate::cdp::discovery::{Kind, browser_path, is_target, new_url, rewrite, target_of, url_of};
 use crate::cdp::{Paths, Policy, Settings};
 
 const VERSION: &str = r#"{
@@ -29,7 +29,7 @@ const LIST: &str = r#"[ {
 const BASE: &str = "wss://h.example/edge/sessions/s1/cdp";
 
 fn rewritten(answer: &str, policy: Option<&Policy>) -> Value {
-    serde_json::from_slice(&rewrite(answer.as_bytes(), BASE, policy).unwrap()).unwrap()
+    serde_json::from_slice(&rewrite(answer.as_bytes(), BASE, policy, None).unwrap()).unwrap()
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn addresses_lead_to_the_gateway_and_nothing_names_the_port() {
     let ours = format!("{BASE}/devtools/page/B85808377F4EF940CC519352363E0FC5");
     assert_eq!(list[0]["webSocketDebuggerUrl"], ours);
     assert!(!list.to_string().contains("39222"), "{list}");
-    assert!(rewrite(b"Not Found", BASE, None).is_err());
+    assert!(rewrite(b"Not Found", BASE, None, None).is_err());
     let strange = rewritten(r#"{"webSocketDebuggerUrl":"ws://127.0.0.1:1/devtools/x/../y"}"#, None);
     assert_eq!(strange, json!({}));
 }
@@ -61,8 +61,8 @@ fn a_filtered_role_does_not_see_what_it_may_not_act_on() {
 #[test]
 fn targets_are_found_in_addresses_and_lists() {
     let guid = "9b41696a-815b-4707-972c-af21f1404b8c";
-    assert_eq!(browser_target(VERSION.as_bytes()).as_deref(), Some(guid));
-    assert_eq!(browser_target(b"{}"), None);
+    assert_eq!(browser_path(VERSION.as_bytes()), Some(format!("/devtools/browser/{guid}")));
+    assert_eq!(browser_path(b"{}"), None);
     assert_eq!(target_of("ws://x/devtools/page/A1"), Some((Kind::Page, "A1")));
     for bad in ["", "ws://x", "ws://x/devtools/page/", "ws://x/devtools/tab/A", "ws://x/devtools/page/a/b"] {
         assert_eq!(target_of(bad), None, "{bad}");

@@ -49,6 +49,26 @@ fn what_automations_send_passes_as_it_is() {
 }
 
 #[test]
+fn a_command_that_closes_a_page_says_which() {
+    let close = |method: &str, params: Value| judge(&command(method, params));
+    assert_eq!(close("Target.closeTarget", json!({ "targetId": "A1" })), Verdict::Close(Some("A1".into())));
+    assert_eq!(close("Target.closeTarget", json!({ "targetId": 5 })), Verdict::Close(None));
+    assert_eq!(close("Page.close", json!({})), Verdict::Close(None));
+}
+
+#[test]
+fn a_context_may_have_a_proxy_and_no_way_around_the_same_origin_policy() {
+    let create = |params: Value| command("Target.createBrowserContext", params);
+    assert_eq!(judge(&create(json!({ "proxyServer": "http://proxy:8080" }))), Verdict::Pass);
+    for origins in [json!(["http://a.example"]), json!([]), json!(null)] {
+        let params = json!({ "disposeOnDetach": true, "originsWithUniversalNetworkAccess": origins });
+        assert_eq!(denied(&create(params)).0, Reason::Method);
+    }
+    let escaped = r#"{"id":7,"method":"Target.createBrowserContext","params":{"originsWith\u0055niversalNetworkAccess":["http://a"]}}"#;
+    assert_eq!(denied(escaped).0, Reason::Method);
+}
+
+#[test]
 fn a_method_on_the_list_is_answered_with_an_error_for_its_sender() {
     for method in [
         "Browser.close",
@@ -176,7 +196,10 @@ fn files_are_read_from_the_sessions_own_directories_only() {
         }
     }
     assert_eq!(denied(&command("DOM.setFileInputFiles", json!({ "files": [[]] }))).0, Reason::Unclear);
-    let none = Policy::new(Settings { deny: vec![], deny_url_schemes: vec![] }, Paths::default());
+    let none = Policy::new(
+        Settings { deny: vec![], deny_url_schemes: vec![], own_contexts_only: false },
+        Paths::default(),
+    );
     let load = command("Extensions.loadUnpacked", json!({ "path": "/x" }));
     assert!(matches!(none.judge(load.as_bytes(), &Barred::default()), Verdict::Deny(_)));
 }
@@ -236,7 +259,10 @@ fn a_message_inside_a_message_is_judged_too() {
 #[test]
 fn a_configuration_can_allow_and_deny_other_things() {
     let deny = ["Network.*", "Page.reload"].map(str::to_owned).into();
-    let policy = Policy::new(Settings { deny, deny_url_schemes: vec!["ftp".into()] }, Paths::default());
+    let policy = Policy::new(
+        Settings { deny, deny_url_schemes: vec!["ftp".into()], own_contexts_only: false },
+        Paths::default(),
+    );
     let passes = |method: &str, params| {
         policy.judge(command(method, params).as_bytes(), &Barred::default()) == Verdict::Pass
     };
@@ -291,8 +317,17 @@ fn targets_that_show_inner_pages_or_files_may_not_be_acted_on() {
 #[test]
 fn more_forbidden_targets_than_can_be_remembered_bar_everything() {
     let (policy, mut watch, mut barred) = (policy(), Watch::default(), Barred::default());
-    // Two ids each, and 1024 in all.
-    for number in 0..513 {
+    // Those that it was detached from again are forgotten.
+    for number in 0..2048 {
+        let id = number.to_string();
+        watch.hear(attached(&id, "file:///x").as_bytes(), true, true, &policy, &mut barred);
+        assert!(barred.has(&id) && barred.has_target(&format!("T{id}")));
+        let detached = json!({ "sessionId": id, "targetId": format!("T{id}") });
+        let detached = format!("{{\"method\":\"Target.detachedFromTarget\",\"params\":{detached}}}");
+        watch.hear(detached.as_bytes(), true, true, &policy, &mut barred);
+        assert!(!barred.has(&id) && !barred.has_target(&format!("T{id}")));
+    }
+    for number in 0..1025 {
         assert!(!barred.has("WEB"));
         let event = attached(&number.to_string(), "file:///x");
         watch.hear(event.as_bytes(), true, true, &policy, &mut barred);
@@ -338,5 +373,5 @@ fn the_seeds_of_the_fuzz_target_hold() {
     let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/seeds/cdp_policy");
     let seeds = std::fs::read_dir(seeds).unwrap();
     let count = seeds.map(|seed| oracle::fuzz_policy(&std::fs::read(seed.unwrap().path()).unwrap())).count();
-    assert_eq!(count, 9);
+    assert_eq!(count, 13);
 }

@@ -9,7 +9,9 @@ use hyper::{Method, Request, Response};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::cdp::{Policy, discovery};
+use super::survey::survey;
+use crate::cdp::discovery::{self, Kind};
+use crate::cdp::{Contexts, Policy};
 use crate::errors::chain;
 use crate::gateway::refused::Refused;
 use crate::gateway::routes::Target;
@@ -17,10 +19,10 @@ use crate::http::{self, OpenError};
 use crate::session::Session;
 
 /// For the browser to answer over HTTP and to open a WebSocket; its main thread does both, and pages can keep it busy.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+pub(super) const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 
 /// When a browser that is being started is likely to be there.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Longest answer, in bytes: the protocol's description is 1.6 MB, and a list of a thousand tabs less.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
@@ -31,6 +33,8 @@ pub(in crate::gateway) struct Upstream {
     pub(super) leftover: Bytes,
     pub(super) port: u16,
     pub(super) target: Target,
+    /// For a connection that reaches some browser contexts only.
+    pub(super) contexts: Option<Contexts>,
 }
 
 /// Asks the session's browser for `path`.
@@ -60,25 +64,30 @@ pub(in crate::gateway) async fn connect(
     target: Target,
     policy: Option<&Policy>,
 ) -> Result<Upstream, Refused> {
+    let survey = match policy {
+        Some(policy) if policy.own_contexts_only() => Some(survey(session).await?),
+        _ => None,
+    };
     let path = match &target {
         Target::Browser => {
             let version = ask(session, Method::GET, "/json/version").await?;
-            let id = discovery::browser_target(version.body());
-            let id = id.ok_or(Refused::BrowserNotReady(RETRY_AFTER))?;
-            format!("/devtools/browser/{id}")
+            discovery::browser_path(version.body()).ok_or(Refused::BrowserNotReady(RETRY_AFTER))?
         }
         Target::Page(id) => {
             if let Some(policy) = policy {
                 let list = ask(session, Method::GET, "/json/list").await?;
                 // Workers and frames are not on the list, but reached through the pages that they belong to.
                 let url = discovery::url_of(list.body(), id).ok_or(Refused::NoTarget)?;
-                if !policy.may_attach(&url) {
+                let shared = survey.as_ref().is_none_or(|survey| survey.is_shared(id));
+                if !shared || !policy.may_attach(&url) {
                     return Err(Refused::NoTarget);
                 }
             }
             format!("/devtools/page/{id}")
         }
     };
+    let kind = if target == Target::Browser { Kind::Browser } else { Kind::Page };
+    let contexts = survey.as_ref().map(|survey| Contexts::new(kind, survey));
     let port = port(session)?;
     let address = address(port);
     let open = async {
@@ -90,7 +99,7 @@ pub(in crate::gateway) async fn connect(
         }
     };
     match timeout(ANSWER_DEADLINE, open).await {
-        Ok(Ok(Some((stream, leftover)))) => Ok(Upstream { stream, leftover, port, target }),
+        Ok(Ok(Some((stream, leftover)))) => Ok(Upstream { stream, leftover, port, target, contexts }),
         // "No such target id" is a 500.
         Ok(Ok(None)) => Err(Refused::NoTarget),
         Ok(Err(error)) => {
@@ -101,7 +110,7 @@ pub(in crate::gateway) async fn connect(
     }
 }
 
-fn port(session: &Session) -> Result<u16, Refused> {
+pub(super) fn port(session: &Session) -> Result<u16, Refused> {
     if !session.has_browser() {
         return Err(Refused::NoTarget);
     }

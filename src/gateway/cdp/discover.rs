@@ -6,6 +6,7 @@ use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Response, StatusCode};
 
 use super::connect::ask;
+use super::survey::{keep_a_page, survey};
 use crate::cdp::{Policy, discovery};
 use crate::gateway::forwarded::Public;
 use crate::gateway::refused::Refused;
@@ -29,14 +30,27 @@ pub(in crate::gateway) async fn discover(
         Question::Activate(id) => (Method::GET, format!("/json/activate/{id}")),
         Question::Close(id) => (Method::GET, format!("/json/close/{id}")),
     };
+    let survey = match policy {
+        Some(policy) if policy.own_contexts_only() => Some(survey(session).await?),
+        _ => None,
+    };
+    if let Question::Activate(id) | Question::Close(id) = question
+        && survey.as_ref().is_some_and(|survey| !survey.is_shared(id))
+    {
+        return Err(Refused::NoTarget);
+    }
+    if let (Question::Close(id), Some(_)) = (question, policy) {
+        keep_a_page(session, Some(id)).await?;
+    }
     let answer = ask(session, method, &path).await?;
     if answer.status() != StatusCode::OK {
         return Err(Refused::NoTarget);
     }
     let base = public.websocket(&format!("/sessions/{}/cdp", session.id()));
+    let listed = survey.as_ref().filter(|_| matches!(question, Question::List));
     let (kind, bytes) = match question {
         Question::Version | Question::List | Question::New => {
-            let rewritten = discovery::rewrite(answer.body(), &base, policy).map_err(|error| {
+            let rewritten = discovery::rewrite(answer.body(), &base, policy, listed).map_err(|error| {
                 tracing::warn!(session = %session.id(), error = %crate::errors::chain(&error), "DevTools answered strangely");
                 Refused::NoTarget
             })?;

@@ -12,8 +12,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::up::{Own, Shared};
-use crate::cdp::Watch;
 use crate::cdp::frames::{Frames, Heard, Opcode, Step, to_client};
+use crate::cdp::{Passing, Screen, Told, Watch};
 use crate::errors::chain;
 use crate::gateway::close::Close;
 use crate::gateway::viewer::Settings;
@@ -26,14 +26,24 @@ const LARGE_READ: usize = 256 * 1024;
 /// For the rest of a frame and our close frame to go out, and the client's to come back.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
+/// What does not come from the browser, and what does not go to the client.
+pub(super) struct Said {
+    /// For the client.
+    pub(super) own: mpsc::Receiver<Own>,
+    /// For the browser.
+    pub(super) let_go: mpsc::Sender<Vec<u8>>,
+}
+
 /// The way down. What has been read and not written survives a dropped future.
 pub(super) struct Down {
     client: WriteHalf<Io>,
     browser: OwnedReadHalf,
-    own: mpsc::Receiver<Own>,
+    said: Said,
     settings: Settings,
     frames: Frames,
     watch: Watch,
+    /// Used where a connection reaches some browser contexts only.
+    screen: Screen,
     buffer: BytesMut,
     /// Of the buffer, what is used up, and behind it, what is to be written now.
     at: usize,
@@ -50,17 +60,18 @@ impl Down {
         client: WriteHalf<Io>,
         browser: OwnedReadHalf,
         leftover: &[u8],
-        own: mpsc::Receiver<Own>,
+        said: Said,
         settings: Settings,
     ) -> Self {
         let timer = Box::pin(sleep_until(Instant::now() + settings.ping_interval));
         Self {
             client,
             browser,
-            own,
+            said,
             settings,
             frames: Frames::default(),
             watch: Watch::default(),
+            screen: Screen::default(),
             buffer: BytesMut::from(leftover),
             at: 0,
             passing: 0,
@@ -82,15 +93,15 @@ impl Down {
     async fn once(&mut self, shared: &Shared<'_>) -> Result<(), Close> {
         self.write(shared).await?;
         if self.frames.between_messages()
-            && let Ok(own) = self.own.try_recv()
+            && let Ok(own) = self.said.own.try_recv()
         {
             self.say(own);
             return Ok(());
         }
         // With something of ours to say, bytes go out to the end of a message and no further.
-        let to_boundary = !self.own.is_empty();
+        let to_boundary = !self.said.own.is_empty();
         match self.step(to_boundary, shared)? {
-            Step::Pass(count) => self.passing = count,
+            Step::Pass(count) => self.pass(count, shared)?,
             Step::Skip(count) => self.at += count,
             Step::Control(count, opcode, _) => {
                 self.at += count;
@@ -105,17 +116,60 @@ impl Down {
     }
 
     fn step(&mut self, to_boundary: bool, shared: &Shared<'_>) -> Result<Step, Close> {
-        let Self { frames, watch, buffer, at, .. } = self;
+        let Self { frames, watch, screen, buffer, at, .. } = self;
+        let screened = shared.contexts.is_some();
+        if screened && frames.between_messages() {
+            screen.begin();
+        }
         let mut hear = |heard: Heard<'_>| {
             if let Some(policy) = shared.policy {
                 let mut barred = shared.barred.lock().unwrap_or_else(PoisonError::into_inner);
                 watch.hear(heard.bytes, heard.first, heard.last, policy, &mut barred);
             }
+            if screened {
+                screen.hear(&heard);
+            }
         };
-        frames.step(buffer.get(*at..).unwrap_or_default(), to_boundary, &mut hear).map_err(|error| {
+        frames.step(buffer.get(*at..).unwrap_or_default(), to_boundary || screened, &mut hear).map_err(|error| {
             tracing::warn!(session = %shared.session.id(), error = %chain(&error), "the browser sent no frames");
             Close::BrowserStuck
         })
+    }
+
+    /// Bytes of the browser's are to go to the client, unless they are withheld.
+    fn pass(&mut self, count: usize, shared: &Shared<'_>) -> Result<(), Close> {
+        let Some(contexts) = &shared.contexts else {
+            self.passing = count;
+            return Ok(());
+        };
+        let bytes = self.buffer.get(self.at..self.at + count).unwrap_or_default();
+        match self.screen.pass(bytes) {
+            Passing::Through(before) => {
+                self.frame = before.into();
+                self.passing = count;
+            }
+            Passing::Withheld => self.at += count,
+            Passing::Whole(text) => {
+                self.at += count;
+                let told = contexts.lock().unwrap_or_else(PoisonError::into_inner).hear(text);
+                match told {
+                    Told::Say(text) => self.frame = to_client(Opcode::Text, &text).into(),
+                    Told::Nothing => {}
+                    Told::LetGo(messages) => {
+                        for message in messages {
+                            // The other way waits for this client all the while, or for the browser.
+                            self.said.let_go.try_send(message).map_err(|_full| Close::TooSlow)?;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the client has got whole frames only.
+    fn between_frames(&self, shared: &Shared<'_>) -> bool {
+        self.frames.between_frames() || (shared.contexts.is_some() && self.screen.withholds())
     }
 
     /// Waits for the browser's next bytes, for something of ours, or for the time of a ping. The buffer is used up.
@@ -124,7 +178,7 @@ impl Down {
             (self.frames.between_frames(), self.frames.between_messages());
         tokio::select! {
             biased;
-            Some(own) = self.own.recv(), if between_messages => self.say(own),
+            Some(own) = self.said.own.recv(), if between_messages => self.say(own),
             () = self.timer.as_mut(), if between_frames => self.ping(shared)?,
             ready = self.browser.readable() => {
                 ready.map_err(|_broken| Close::BrowserLeft)?;
@@ -213,18 +267,18 @@ impl Down {
                 if self.write(shared).await.is_err() {
                     return;
                 }
-                if self.frames.between_frames() {
+                if self.between_frames(shared) {
                     break;
                 }
                 match self.step(true, shared) {
-                    Ok(Step::Pass(count)) => self.passing = count,
+                    Ok(Step::Pass(count)) if self.pass(count, shared).is_ok() => {}
                     Ok(Step::Skip(count) | Step::Control(count, ..)) => self.at += count,
                     // A frame of a browser that has gone has no end: then the connection just breaks off.
                     Ok(Step::Done) if self.browser.readable().await.is_err() || self.read().is_err() => {
                         return;
                     }
                     Ok(Step::Done) => {}
-                    Err(_) => return,
+                    Ok(Step::Pass(_)) | Err(_) => return,
                 }
             }
             let payload = [&why.code().to_be_bytes(), why.reason().as_bytes()].concat();

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::connect::{Upstream, ask};
-use super::down::Down;
+use super::down::{Down, Said};
 use super::metrics::Metrics;
 use super::up::{MAX_MESSAGE, Shared, Up};
 use crate::auth::Grant;
@@ -24,6 +24,9 @@ use crate::session::{BrowserEnd, Session};
 
 /// Answers of ours that may wait for the end of the browser's message; then the client is not read.
 const OWN_QUEUE: usize = 16;
+
+/// Messages that let go of targets, each a few hundred bytes, while the browser does not take any.
+const LET_GO_QUEUE: usize = 1024;
 
 /// For telling a closed target from a browser that is going.
 const LOOK_DEADLINE: Duration = Duration::from_secs(1);
@@ -47,7 +50,7 @@ pub(in crate::gateway) async fn run(upgraded: Upgraded, live: Live) {
     let Live { grant, session, upstream, policy, seat, settings, metrics, mut clock_steps, request_id } =
         live;
     let Upgraded { io, leftover, peer, drain } = upgraded;
-    let Upstream { stream, leftover: begun, port, target } = upstream;
+    let Upstream { stream, leftover: begun, port, target, contexts } = upstream;
     // Short, for people who follow one connection through the log.
     let connection = request_id.as_str().get(..8).unwrap_or_default();
     let gauge = Counted::new(metrics.connections.clone());
@@ -57,15 +60,17 @@ pub(in crate::gateway) async fn run(upgraded: Upgraded, live: Live) {
     let (client_read, client_write) = tokio::io::split(io);
     let (browser_read, browser_write) = stream.into_split();
     let (own, said) = mpsc::channel(OWN_QUEUE);
+    let (let_go, to_let_go) = mpsc::channel(LET_GO_QUEUE);
     let inbound = Inbound::new(MAX_MESSAGE, &leftover);
     drop(leftover);
-    let mut up = Up { client: client_read, browser: browser_write, inbound, own };
-    let mut down = Down::new(client_write, browser_read, &begun, said, settings);
+    let mut up = Up { client: client_read, browser: browser_write, inbound, own, to_let_go };
+    let mut down = Down::new(client_write, browser_read, &begun, Said { own: said, let_go }, settings);
     let shared = Shared {
         session: &session,
         connection,
         policy: policy.as_ref(),
         barred: Mutex::new(Barred::default()),
+        contexts: contexts.map(Mutex::new),
         heard: AtomicBool::new(false),
         metrics: &metrics,
     };

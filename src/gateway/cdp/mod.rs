@@ -8,6 +8,7 @@ mod discover;
 mod down;
 mod live;
 mod metrics;
+mod survey;
 mod up;
 
 pub(super) use connect::connect;

@@ -12,9 +12,10 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::metrics::Metrics;
+use super::survey::{keep_a_page, survey};
 use crate::cdp::frames::{Header, MAX_HEADER, Opcode};
 use crate::cdp::inbound::{Inbound, Item};
-use crate::cdp::{Barred, Policy, Verdict};
+use crate::cdp::{Barred, Contexts, Denial, Policy, Reach, Survey, Verdict};
 use crate::errors::chain;
 use crate::gateway::close::Close;
 use crate::http::Io;
@@ -40,6 +41,8 @@ pub(super) struct Up {
     pub(super) browser: OwnedWriteHalf,
     pub(super) inbound: Inbound,
     pub(super) own: mpsc::Sender<Own>,
+    /// What the other way has to say to the browser.
+    pub(super) to_let_go: mpsc::Receiver<Vec<u8>>,
 }
 
 /// What both ways share.
@@ -50,6 +53,8 @@ pub(super) struct Shared<'a> {
     pub(super) policy: Option<&'a Policy>,
     /// Held for a look-up, never across an await.
     pub(super) barred: Mutex<Barred>,
+    /// For a connection that reaches some browser contexts only. Held as shortly.
+    pub(super) contexts: Option<Mutex<Contexts>>,
     /// Set whenever bytes come from the client.
     pub(super) heard: AtomicBool,
     pub(super) metrics: &'a Metrics,
@@ -73,7 +78,17 @@ impl Up {
                     return end;
                 }
             }
-            match self.client.read_buf(self.inbound.buffer()).await {
+            let read = tokio::select! {
+                biased;
+                Some(message) = self.to_let_go.recv() => {
+                    if let Err(end) = self.send(message.into()).await {
+                        return end;
+                    }
+                    continue;
+                }
+                read = self.client.read_buf(self.inbound.buffer()) => read,
+            };
+            match read {
                 Ok(0) | Err(_) => return Close::Left,
                 Ok(_) => shared.heard.store(true, Ordering::Relaxed),
             }
@@ -96,17 +111,33 @@ impl Up {
             }
             None => Verdict::Pass,
         };
-        match verdict {
-            Verdict::Pass => self.send(message).await,
-            Verdict::Replace(with) => self.send(with.into()).await,
-            Verdict::Deny(denial) => {
-                shared.metrics.denied(denial.reason);
-                let method = denial.method.as_deref().unwrap_or("unknown");
-                let (session, reason) = (shared.session.id(), denial.reason.label());
-                tracing::debug!(%session, connection = shared.connection, method, reason, "command denied");
-                self.answer(Own::Reply(denial.reply)).await
-            }
+        let (message, closing) = match verdict {
+            Verdict::Pass => (message, None),
+            Verdict::Replace(with) => (with.into(), None),
+            Verdict::Close(target) => (message, Some(target)),
+            Verdict::Deny(denial) => return self.deny(denial, shared).await,
+        };
+        let message = match &shared.contexts {
+            Some(contexts) => match reach(contexts, &message, shared.session).await {
+                Reach::Replace(with) => with.into(),
+                Reach::Deny(denial) => return self.deny(denial, shared).await,
+                Reach::Pass | Reach::Survey => message,
+            },
+            None => message,
+        };
+        if let Some(target) = closing {
+            // Where nobody can say what is open, the browser will answer this one no better.
+            let _asked = keep_a_page(shared.session, target.as_deref()).await;
         }
+        self.send(message).await
+    }
+
+    async fn deny(&mut self, denial: Denial, shared: &Shared<'_>) -> Result<(), Close> {
+        shared.metrics.denied(denial.reason);
+        let method = denial.method.as_deref().unwrap_or("unknown");
+        let (session, reason) = (shared.session.id(), denial.reason.label());
+        tracing::debug!(%session, connection = shared.connection, method, reason, "command denied");
+        self.answer(Own::Reply(denial.reply)).await
     }
 
     /// Waits where the client does not take its answers: it is not read any further then.
@@ -135,5 +166,20 @@ impl Up {
             payload.advance((written - of_header).min(payload.len()));
         }
         Ok(())
+    }
+}
+
+/// Judges what a message names, and asks the browser about targets that nobody has heard of.
+async fn reach(contexts: &Mutex<Contexts>, message: &[u8], session: &Session) -> Reach {
+    let judge = |seen: Option<Option<Survey>>| {
+        let mut contexts = contexts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(seen) = seen {
+            contexts.learn(seen.as_ref());
+        }
+        contexts.judge(message)
+    };
+    match judge(None) {
+        Reach::Survey => judge(Some(survey(session).await.ok())),
+        known => known,
     }
 }
