@@ -59,6 +59,17 @@ async function puppeteerCore({ ws, headers }) {
 /** Its own package, since it brings ten times what all the others do. */
 const STAGEHAND = fileURLToPath(new URL('../stagehand/', import.meta.url));
 
+/** Its wait evaluates in the page, and throws where the click before it is just leaving that page. */
+async function stagehandSettles(wait) {
+  for (const deadline = Date.now() + DEADLINE_MS;;) {
+    try {
+      return await wait();
+    } catch (error) {
+      if (Date.now() > deadline || !/Inspected target navigated or closed/.test(error.message)) throw error;
+    }
+  }
+}
+
 /** @returns {Promise<Driver>} */
 async function stagehand({ ws, headers }) {
   const { Stagehand } = await import('../stagehand/client.js');
@@ -73,7 +84,7 @@ async function stagehand({ ws, headers }) {
     fill: (selector, text) => page.locator(selector).fill(text),
     click: (selector) => page.locator(selector).click(),
     middle: async (selector) => {
-      await page.waitForSelector(selector, { timeout: DEADLINE_MS });
+      await stagehandSettles(() => page.waitForSelector(selector, { timeout: DEADLINE_MS }));
       return page.evaluate(`(${middleOf})(document.querySelector(${JSON.stringify(selector)}))`);
     },
     screenshot: () => page.screenshot(),
