@@ -12,27 +12,29 @@ mod client;
 mod daemon;
 mod latency;
 mod memory;
-mod process;
 mod procstat;
 mod rate;
 mod report;
 mod session;
+#[path = "../support/mod.rs"]
+mod support;
 mod throughput;
+#[path = "../support/token.rs"]
+mod token;
 mod websockify;
 
 use std::error::Error;
 use std::process::ExitCode;
-use std::thread;
-use std::time::Duration;
 
 use clap::Parser as _;
 
 use args::{Args, Part};
 use backend::Backend;
 use client::Door;
-use daemon::{Daemon, Picture};
+use daemon::Picture;
 use procstat::Tree;
 use report::{Report, Row};
+use support::rest;
 use websockify::Websockify;
 
 /// What goes wrong here is told to a person and ends the run.
@@ -104,12 +106,12 @@ fn run(args: &Args) -> Outcome<Report> {
 
 fn compare(args: &Args, report: &mut Report) -> Outcome<()> {
     let backend = Backend::start()?;
-    let mut daemon = Daemon::start(&Picture::External(backend.address))?;
+    let mut daemon = daemon::start(&Picture::External(backend.address))?;
     let websockify = Websockify::start(backend.address)?;
     if websockify.is_none() {
         report.note("websockify is not installed (apt install websockify): nothing to compare with");
     }
-    let valetd = Bridge { door: daemon.door()?, tree: daemon.tree() };
+    let valetd = Bridge { door: daemon::door(&mut daemon)?, tree: daemon::tree(&daemon) };
     let websockify_bridge = websockify.as_ref().map(Websockify::bridge);
     let bench = Bench { backend, websockify: websockify_bridge, valetd, quick: args.quick };
     let parts: [(Part, Measure); 4] = [
@@ -126,14 +128,6 @@ fn compare(args: &Args, report: &mut Report) -> Outcome<()> {
         }
     }
     Ok(())
-}
-
-/// Waits without anything to wait for: for a machine to come to rest.
-fn rest(time: Duration) {
-    let end = std::time::Instant::now() + time;
-    while let Some(left) = end.checked_duration_since(std::time::Instant::now()) {
-        thread::park_timeout(left);
-    }
 }
 
 /// The value at `share` (0 to 1) of the sorted samples; nearest rank.

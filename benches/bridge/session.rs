@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::client::Viewer;
-use crate::daemon::{Daemon, Picture};
+use crate::daemon::{self, Picture};
 use crate::procstat::{self, Tree, others, precise_cpu, pss_kib, sleeps};
 use crate::report::{Pair, Row, Target};
 use crate::{Outcome, rest};
@@ -56,8 +56,8 @@ pub(crate) fn measure(quick: bool) -> Outcome<Session> {
     } else {
         (Duration::from_secs(5), Duration::from_secs(20))
     };
-    let mut daemon = Daemon::start(&Picture::X11vnc)?;
-    let mut viewer = Viewer::connect(&daemon.door()?)?;
+    let mut daemon = daemon::start(&Picture::X11vnc)?;
+    let mut viewer = Viewer::connect(&daemon::door(&mut daemon)?)?;
     let screen = viewer.screen;
     viewer.ask_for_raw()?;
     viewer.request(screen, false)?;
@@ -68,7 +68,7 @@ pub(crate) fn measure(quick: bool) -> Outcome<Session> {
     }
     viewer.request(screen, true)?;
     rest(settle);
-    let session = watch(daemon.tree(), length)?;
+    let session = watch(daemon::tree(&daemon), length)?;
     viewer.leave()?;
     Ok(session)
 }

@@ -6,8 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::client::{Door, Viewer};
-use crate::process::Process;
 use crate::procstat::Tree;
+use crate::support::process::Process;
 use crate::{Bridge, Outcome, rest};
 
 /// For Python to start.

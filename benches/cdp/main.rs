@@ -5,10 +5,14 @@
 
 mod client;
 mod daemon;
+#[path = "../support/mod.rs"]
+mod support;
+#[path = "../support/token.rs"]
+mod token;
 
 use std::error::Error;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use clap::Parser;
 use serde_json::json;
@@ -190,9 +194,4 @@ fn quantile(samples: &[f64], share: f64) -> f64 {
         }
     }
     f64::NAN
-}
-
-/// Waits without anything to wait for: for a condition to be asked again.
-fn rest(time: Duration) {
-    std::thread::park_timeout(time);
 }

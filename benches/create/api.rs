@@ -2,11 +2,12 @@
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::support::daemon::Daemon;
 use crate::{Outcome, rest};
 
 /// For any answer, and for a spare to be ready.
@@ -17,8 +18,8 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    pub(crate) fn on(socket: &Path) -> Self {
-        Self { socket: socket.to_owned() }
+    pub(crate) fn of(daemon: &mut Daemon) -> Outcome<Self> {
+        Ok(Self { socket: daemon.listening("api")?["socket"].as_str().unwrap_or_default().into() })
     }
 
     /// Creates a session and waits until it is ready; the session, and how long that took.

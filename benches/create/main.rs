@@ -8,16 +8,17 @@
 mod api;
 mod by_hand;
 mod daemon;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::error::Error;
 use std::process::ExitCode;
-use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
 
 use api::Api;
-use daemon::Daemon;
+use support::rest;
 
 /// What goes wrong here is told to a person and ends the run.
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -58,8 +59,8 @@ fn main() -> ExitCode {
 /// Measures and tells; whether all targets are met.
 fn run(args: &Args) -> Outcome<bool> {
     let (mut hand, mut cold) = (Vec::new(), Vec::new());
-    let daemon = Daemon::start(0)?;
-    let api = Api::on(daemon.socket());
+    let mut daemon = daemon::start(0)?;
+    let api = Api::of(&mut daemon)?;
     // Once each uncounted: the first ones read programs from the disk.
     for round in 0..=args.rounds {
         let by_hand = by_hand::start_once()?;
@@ -71,8 +72,8 @@ fn run(args: &Args) -> Outcome<bool> {
     }
     drop(daemon);
 
-    let daemon = Daemon::start(1)?;
-    let api = Api::on(daemon.socket());
+    let mut daemon = daemon::start(1)?;
+    let api = Api::of(&mut daemon)?;
     let mut warm = Vec::new();
     for _ in 0..args.rounds {
         api.wait_for_spare()?;
@@ -127,9 +128,4 @@ impl std::fmt::Display for Spread {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:>8.1} {:>8.1} {:>8.1}", self.least, self.median, self.p95)
     }
-}
-
-/// Between two looks at something that is awaited.
-fn rest(duration: Duration) {
-    thread::park_timeout(duration);
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::support::daemon::{Daemon, Home, READY};
-use crate::support::tokens::{SECRET, sign, token};
+use crate::support::home::SECRET;
+use crate::support::tokens::{sign, token};
 use crate::support::viewer::{Viewer, get, key, pointer, request};
 use crate::support::x::Display;
 use crate::support::{leaks, tokens, wait_for};

@@ -10,11 +10,21 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::tokens::SECRET;
-use super::wait_for;
+use super::{home, wait_for};
 
 /// Long enough for a cold Chromium on a loaded machine.
 pub(crate) const READY: Duration = Duration::from_secs(60);
+
+const CONFIGURATION: &str = r#"
+    [isolation]
+    network = "open"
+    [session]
+    id = "s1"
+    [display]
+    size = "800x600"
+    [log]
+    level = "info,valetd=debug"
+"#;
 
 /// A running daemon. Dropped, it is killed; the keeper then sees to its children.
 pub(crate) struct Daemon {
@@ -30,51 +40,15 @@ pub(crate) struct Daemon {
 pub(crate) struct Home(pub(crate) tempfile::TempDir);
 
 impl Home {
-    /// A short path, since sockets lie beneath it, that other uids may pass through.
+    /// Without a configuration yet.
     pub(crate) fn new() -> Self {
-        use std::os::unix::fs::PermissionsExt as _;
-        let dir = tempfile::Builder::new().prefix("vt").tempdir_in("/tmp").unwrap();
-        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
-        Self(dir)
+        Self(home::directory().unwrap())
     }
 
-    /// Writes the configuration: free ports, this directory, the test secret, and `extra` on top.
+    /// Writes the configuration: that of [`home::configure`] with session `s1` on a small display and no packet rules, and
+    /// `extra` on top.
     pub(crate) fn configure(&self, extra: &str) -> PathBuf {
-        let dir = self.0.path();
-        let secret = dir.join("jwt_secret");
-        std::fs::write(&secret, SECRET).unwrap();
-        use std::os::unix::fs::PermissionsExt as _;
-        std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
-        let mut table: toml::Table = format!(
-            r#"
-            [host]
-            state_dir = "{dir}/state"
-            runtime_dir = "{dir}/run"
-            [isolation]
-            network = "open"
-            [session]
-            id = "s1"
-            [display]
-            size = "800x600"
-            [gateway]
-            listen = "127.0.0.1:0"
-            [auth]
-            keys = [{{ algorithm = "HS256", secret = "{dir}/jwt_secret" }}]
-            [api]
-            listen = "127.0.0.1:0"
-            socket = "{dir}/control.sock"
-            [log]
-            format = "json"
-            level = "info,valetd=debug"
-            "#,
-            dir = dir.display()
-        )
-        .parse()
-        .unwrap();
-        merge(&mut table, extra.parse().unwrap());
-        let path = dir.join("valetd.toml");
-        std::fs::write(&path, toml::to_string(&table).unwrap()).unwrap();
-        path
+        home::configure(self.0.path(), &[CONFIGURATION, extra]).unwrap()
     }
 
     /// Starts a daemon on what [`Self::configure`] wrote.
@@ -85,17 +59,6 @@ impl Home {
     /// The same with variables in its environment.
     pub(crate) fn start_with(&self, env: &[(&str, &str)]) -> Daemon {
         Daemon::spawn(self.0.path().to_owned(), None, env)
-    }
-}
-
-fn merge(into: &mut toml::Table, from: toml::Table) {
-    for (key, value) in from {
-        match (into.get_mut(&key), value) {
-            (Some(toml::Value::Table(old)), toml::Value::Table(new)) => merge(old, new),
-            (_, value) => {
-                into.insert(key, value);
-            }
-        }
     }
 }
 

@@ -3,6 +3,7 @@
 pub(crate) mod api;
 pub(crate) mod automation;
 pub(crate) mod daemon;
+pub(crate) mod home;
 pub(crate) mod host_api;
 pub(crate) mod leaks;
 pub(crate) mod net;

@@ -3,8 +3,7 @@
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 
-/// The shared secret of the test daemons.
-pub(crate) const SECRET: &str = "a-shared-secret-for-tests-0123456789abcdef";
+use super::home::SECRET;
 
 /// Seconds since 1970.
 pub(crate) fn now() -> u64 {

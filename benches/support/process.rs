@@ -1,4 +1,4 @@
-//! A bridge's process, which goes when the measurement does.
+//! A process that goes when the measurement does.
 
 use std::ffi::OsStr;
 use std::io;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::rest;
+use super::rest;
 
 /// For a clean end after TERM.
 const GRACE: Duration = Duration::from_secs(30);
@@ -20,10 +20,7 @@ pub(crate) struct Process {
 impl Process {
     /// Starts `program` with standard error in a pipe.
     pub(crate) fn start<A: AsRef<OsStr>>(program: &str, args: &[A]) -> io::Result<Self> {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the bench is the bridge's parent, as systemd would be"
-        )]
+        #[expect(clippy::disallowed_methods, reason = "the bench is its parent, as systemd would be")]
         let child = Command::new(program)
             .args(args)
             .env_remove("NOTIFY_SOCKET")
@@ -49,7 +46,7 @@ impl Process {
     }
 
     fn terminate(&self) -> Option<()> {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).ok()?)?;
+        let pid = Pid::from_raw(i32::try_from(self.pid()).ok()?)?;
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
         pidfd_send_signal(pidfd, Signal::TERM).ok()
     }
