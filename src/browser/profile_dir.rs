@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::supervise::Identity;
+use crate::sys::remove_all;
 
 /// What Chromium leaves after a crash, and trips over. The first three are symbolic links, dangling as a rule; a
 /// `SingletonLock` that names another host makes it exit with status 21.
@@ -252,19 +253,6 @@ fn move_all(from: &Path, to: &Path) -> Result<(), Error> {
 
 fn io<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> Error + 'a {
     move |source| Error::Io { what, path: path.to_owned(), source }
-}
-
-/// Removes a directory and all in it, through no link. Nothing there is not an error.
-fn remove_all(path: &Path) -> std::io::Result<()> {
-    let outcome = match std::fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => std::fs::remove_dir_all(path),
-        Ok(_) => std::fs::remove_file(path),
-        Err(error) => Err(error),
-    };
-    match outcome {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        outcome => outcome,
-    }
 }
 
 #[cfg(test)]

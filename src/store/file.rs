@@ -12,6 +12,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::schema::{self, Recognised};
 use crate::clock;
+use crate::sys::remove_all;
 
 /// For another process to let go of the file: somebody who looks at it by hand.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(500);
@@ -274,7 +275,7 @@ fn set_aside(path: &Path) -> io::Result<PathBuf> {
     }
     let surplus = (earlier.len() + 1).saturating_sub(MAX_SET_ASIDE);
     for name in earlier.iter().take(surplus).flat_map(|second| all_names(&aside_name(path, *second))) {
-        if let Err(error) = remove(&name) {
+        if let Err(error) = remove_all(&name) {
             tracing::warn!(path = %name.display(), %error, "cannot remove a state file set aside long ago");
         }
     }
@@ -298,16 +299,4 @@ fn set_aside_seconds(path: &Path) -> io::Result<Vec<u64>> {
         seconds.extend(digits.and_then(|digits| digits.parse::<u64>().ok()));
     }
     Ok(seconds.into_iter().collect())
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    let outcome = match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(error) => Err(error),
-    };
-    match outcome {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        outcome => outcome,
-    }
 }

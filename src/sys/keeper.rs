@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::child::Child;
 use super::containment::Containment;
+use super::files::remove_all;
 use super::firewall;
 use super::host::adopt;
 use super::spawn::Spawner;
@@ -97,7 +98,7 @@ pub fn keeper_main() -> ExitCode {
         if text.is_some_and(|text| fs::read_to_string(&path).is_ok_and(|found| found != text)) {
             continue;
         }
-        if let Err(error) = remove_path(&path) {
+        if let Err(error) = remove_all(&path) {
             complain(&format!("cannot remove {}: {error}", path.display()));
             code = ExitCode::FAILURE;
         }
@@ -108,18 +109,6 @@ pub fn keeper_main() -> ExitCode {
 /// The daemon's own stderr; nobody may be there to read it any more.
 fn complain(text: &str) {
     let _unread = writeln!(io::stderr(), "valetd keeper: {text}");
-}
-
-fn remove_path(path: &Path) -> io::Result<()> {
-    let outcome = match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(error) => Err(error),
-    };
-    match outcome {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        outcome => outcome,
-    }
 }
 
 enum Request {
