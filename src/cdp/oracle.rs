@@ -11,25 +11,10 @@ use super::json::object;
 use super::policy::{Paths, Policy, Settings, Verdict};
 use super::survey::Survey;
 use super::targets::Barred;
+use crate::chunking::{pieces, split_input};
 
 /// Messages of the oracle are this long at most, so that the limit is met.
 const MAX_MESSAGE: usize = 4096;
-
-/// A fuzz input: a number of cuts (modulo 16), the cuts, and the bytes that the property is about.
-fn split_input(data: &[u8]) -> (Vec<usize>, &[u8]) {
-    let [count, rest @ ..] = data else { return (Vec::new(), data) };
-    let (cuts, bytes) = rest.split_at(usize::from(count % 16).min(rest.len()));
-    (cuts.iter().copied().map(usize::from).collect(), bytes)
-}
-
-fn pieces<'a>(bytes: &'a [u8], cuts: &'a [usize]) -> impl Iterator<Item = &'a [u8]> {
-    let mut rest = bytes;
-    cuts.iter().copied().chain([usize::MAX]).map(move |cut| {
-        let (piece, behind) = rest.split_at(cut.min(rest.len()));
-        rest = behind;
-        piece
-    })
-}
 
 /// [`frames`] and [`inbound`] on a fuzz input.
 pub fn fuzz_frames(data: &[u8]) {

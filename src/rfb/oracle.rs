@@ -7,6 +7,7 @@ use super::{
     Access, DecodeError, Effect, ServerHandshake, ServerInit, Skimmer, ViewerFilter, ViewerHandshake,
     server_handshake, viewer_handshake,
 };
+use crate::chunking::{pieces, split_input};
 
 /// The screen that the oracles take as the server's.
 const INIT: ServerInit = ServerInit {
@@ -22,39 +23,31 @@ const INIT: ServerInit = ServerInit {
     },
 };
 
-/// `bytes` in pieces: the cuts are lengths, what is behind the last one is a piece too.
-fn pieces<'a>(bytes: &'a [u8], cuts: &'a [usize]) -> impl Iterator<Item = &'a [u8]> {
-    let mut rest = bytes;
-    cuts.iter().copied().chain([usize::MAX]).map(move |cut| {
-        let (piece, behind) = rest.split_at(cut.min(rest.len()));
-        rest = behind;
-        piece
-    })
-}
-
-/// A fuzz input: a selector, a number of cuts (modulo 16), the cuts, and the bytes that the property is about.
-fn split_input(data: &[u8]) -> (u8, Vec<usize>, &[u8]) {
-    let [selector, count, rest @ ..] = data else { return (0, Vec::new(), data) };
-    let (cuts, bytes) = rest.split_at(usize::from(count % 16).min(rest.len()));
-    (*selector, cuts.iter().copied().map(usize::from).collect(), bytes)
+/// A fuzz input: a selector, and what [`split_input`] takes.
+fn select(data: &[u8]) -> (u8, Vec<usize>, &[u8]) {
+    let Some((selector, rest)) = data.split_first().filter(|(_, rest)| !rest.is_empty()) else {
+        return (0, Vec::new(), data);
+    };
+    let (cuts, bytes) = split_input(rest);
+    (*selector, cuts, bytes)
 }
 
 /// [`client_messages`] on a fuzz input; an odd selector is a controller.
 pub fn fuzz_client_messages(data: &[u8]) {
-    let (selector, cuts, bytes) = split_input(data);
+    let (selector, cuts, bytes) = select(data);
     let access = if selector % 2 == 1 { Access::Full } else { Access::ViewOnly };
     client_messages(access, bytes, &cuts);
 }
 
 /// [`handshakes`] on a fuzz input.
 pub fn fuzz_handshake(data: &[u8]) {
-    let (_, cuts, bytes) = split_input(data);
+    let (_, cuts, bytes) = select(data);
     handshakes(bytes, &cuts);
 }
 
 /// [`skim`] on a fuzz input.
 pub fn fuzz_skim(data: &[u8]) {
-    let (_, cuts, bytes) = split_input(data);
+    let (_, cuts, bytes) = select(data);
     skim(bytes, &cuts);
 }
 
