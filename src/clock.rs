@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 /// How often the two clocks are compared; one timer for all viewers.
@@ -19,11 +19,33 @@ pub fn unix_now() -> u64 {
 
 /// Milliseconds since 1970, signed as SQLite's integers are; 0 on a clock before that.
 pub fn unix_now_ms() -> i64 {
-    i64::try_from(since_epoch().as_millis()).unwrap_or(i64::MAX)
+    unix_ms(SystemTime::now())
+}
+
+/// The same of any time.
+pub fn unix_ms(time: SystemTime) -> i64 {
+    i64::try_from(since_epoch_at(time).as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Seconds since 1970, to the millisecond; 0 before that.
+pub fn unix_seconds(time: SystemTime) -> f64 {
+    (since_epoch_at(time).as_secs_f64() * 1000.0).round() / 1000.0
+}
+
+fn since_epoch_at(time: SystemTime) -> Duration {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 fn since_epoch() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    since_epoch_at(SystemTime::now())
+}
+
+/// Ends at that time; never without one.
+pub async fn until(at: Option<std::time::Instant>) {
+    match at {
+        Some(at) => sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Tells sleepers that the clock was set.

@@ -9,7 +9,7 @@
 //! L3  session                                  display + browser + rfb as one thing
 //! L2  supervise  display  vnc  browser         actors over the OS
 //! L1  sys  tasks  telemetry  metrics  http  clock  keyring  store   thin, effectful, no policy
-//! L0  rfb  auth  cdp  backoff  chunking  durations  errors  ids  secret   pure: no tokio, no I/O, no clock
+//! L0  rfb  auth  cdp  backoff  chunking  durations  errors  hex  ids  secret   pure: no tokio, no I/O, no clock
 //! ```
 //!
 //! `unsafe` is denied everywhere; `sys` alone may opt out, block by block.
@@ -20,6 +20,7 @@ pub mod cdp;
 pub mod chunking;
 pub mod durations;
 pub mod errors;
+pub mod hex;
 pub mod ids;
 pub mod rfb;
 pub mod secret;

@@ -20,7 +20,7 @@ const MIN_TEXTS: usize = 55;
 
 /// The layers of `src/lib.rs`, lowest first.
 const LAYERS: [&[&str]; 6] = [
-    &["rfb", "auth", "cdp", "backoff", "chunking", "durations", "errors", "ids", "secret"],
+    &["rfb", "auth", "cdp", "backoff", "chunking", "durations", "errors", "hex", "ids", "secret"],
     &["sys", "tasks", "telemetry", "metrics", "http", "clock", "keyring", "store"],
     &["supervise", "display", "vnc", "browser"],
     &["session"],

@@ -19,7 +19,7 @@ use super::view::SessionView;
 use crate::browser::{Proxy, check_page};
 use crate::durations::parse_within;
 use crate::http::{Place, Reply};
-use crate::session::{CreateRequest, Created, Idempotency, Kind, MOST_LABELS, Session, SessionState};
+use crate::session::{CreateRequest, Created, Idempotency, Kind, MOST_LABELS, Session};
 use crate::sys::Limits;
 
 /// Header that makes a request safe to send again.
@@ -183,12 +183,11 @@ impl Context {
 
 /// Waits until everything of a session has answered once, or until it ends.
 async fn until_ready(session: &Session) -> Result<(), Box<Refused>> {
-    let over = |state| matches!(state, SessionState::Draining | SessionState::Stopped);
     let mut status = session.watch();
     let settled =
-        status.wait_for(|status| status.ready.is_some() || status.end.is_some() || over(status.state));
+        status.wait_for(|status| status.ready.is_some() || status.end.is_some() || status.is_over());
     let end = match settled.await {
-        Ok(status) if status.end.is_none() && !over(status.state) => return Ok(()),
+        Ok(status) if status.end.is_none() && !status.is_over() => return Ok(()),
         Ok(status) => status.end.clone(),
         Err(_gone) => session.record().end,
     };

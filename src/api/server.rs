@@ -19,6 +19,7 @@ use super::metrics::{SessionMetrics, Tally};
 use super::stream::MOST_LISTENERS;
 use super::{Config, Links};
 use crate::auth::{Replay, SigningKey};
+use crate::hex;
 use crate::http::{Limits, Listener, Metrics, Server, serve};
 use crate::ids::SessionId;
 use crate::keyring::Keys;
@@ -174,7 +175,7 @@ fn run_name() -> String {
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         return format!("{:x}", since_epoch.as_micros());
     }
-    random.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&random)
 }
 
 fn bind_socket(path: &Path) -> std::io::Result<UnixListener> {

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::answer::Context;
 use super::read::{Mistakes, Query, parsed};
 use super::refused::{Refused, Trouble};
-use super::view::unix;
+use crate::clock::unix_seconds;
 use crate::http::{Reply, body};
 use crate::ids::SessionId;
 use crate::session::{Event, Events, Happening};
@@ -167,7 +167,7 @@ fn written(event: &Event, run: &str) -> String {
 /// What the event says.
 fn data(event: &Event) -> Value {
     let mut data = json!({
-        "at": unix(event.at),
+        "at": unix_seconds(event.at),
         "session_id": event.session,
         "labels": event.labels,
     });

@@ -1,11 +1,11 @@
 //! A session and the host's occupancy as the API shows them.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::clock::unix_seconds;
 use crate::durations;
 use crate::session::{Component, End, Occupancy, SessionRecord, SessionState, Viewers};
 
@@ -109,13 +109,13 @@ impl From<SessionRecord> for SessionView {
             kind: record.kind.as_str(),
             profile: record.profile.map(|profile| profile.to_string()),
             state: record.state,
-            created_at: unix(record.created),
-            ready_at: record.ready.map(unix),
-            expires_at: record.expires.map(unix),
+            created_at: unix_seconds(record.created),
+            ready_at: record.ready.map(unix_seconds),
+            expires_at: record.expires.map(unix_seconds),
             idle_timeout: record
                 .idle_timeout_seconds
                 .map(|seconds| durations::write(std::time::Duration::from_secs(seconds))),
-            ended_at: record.ended.map(unix),
+            ended_at: record.ended.map(unix_seconds),
             end: record.end.map(EndView::from),
             warmth: record.warmth.as_str(),
             labels: record.labels,
@@ -184,10 +184,4 @@ impl Capacity {
             draining,
         }
     }
-}
-
-/// Seconds since 1970, to the millisecond.
-pub(super) fn unix(time: SystemTime) -> f64 {
-    let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    (since_epoch.as_secs_f64() * 1000.0).round() / 1000.0
 }

@@ -15,6 +15,7 @@ use crate::app::{Addresses, App, Reload};
 use crate::auth::Role;
 use crate::config::{Config, load};
 use crate::errors::chain;
+use crate::hex;
 use crate::ids::{BadUserId, SessionId, UserId};
 use crate::session::{Session, SessionState, Sessions};
 use crate::telemetry;
@@ -196,9 +197,8 @@ fn merge(into: &mut toml::Table, from: toml::Table) {
 fn write_secret(path: &Path) -> std::io::Result<()> {
     let mut random = [0_u8; 32];
     aws_lc_rs::rand::fill(&mut random).map_err(|_| std::io::Error::other("no random bytes"))?;
-    let text: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(text.as_bytes())
+    file.write_all(hex::encode(&random).as_bytes())
 }
 
 /// Everything that somebody needs to use the running session.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::close::Close;
@@ -110,18 +110,7 @@ async fn outside(
         biased;
         () = drain.cancelled() => Close::Draining,
         () = clock::reached(expires_at, clock_steps) => Close::Expired,
-        () = idle(activity, idle_timeout) => Close::Idle,
-    }
-}
-
-async fn idle(activity: &Activity, limit: Option<Duration>) {
-    let Some(limit) = limit else { return std::future::pending().await };
-    loop {
-        let idle = activity.idle_for(Instant::now());
-        if idle >= limit {
-            return;
-        }
-        sleep(limit - idle).await;
+        () = activity.idle(idle_timeout) => Close::Idle,
     }
 }
 

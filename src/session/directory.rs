@@ -20,6 +20,13 @@ pub(super) struct Directory {
     pub(super) occupancy: Occupancy,
 }
 
+impl Directory {
+    /// The session of that name as it was when it ended last.
+    pub(super) fn ended(&self, id: &SessionId) -> Option<SessionRecord> {
+        self.ended.iter().find(|record| record.id == *id).map(|record| (**record).clone())
+    }
+}
+
 /// How full the host is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Occupancy {
@@ -95,9 +102,7 @@ impl Sessions {
     /// The session of that name as it is, or as it was when it ended last.
     pub fn record(&self, id: &SessionId) -> Option<SessionRecord> {
         let directory = self.directory.borrow();
-        let ended =
-            || directory.ended.iter().find(|record| record.id == *id).map(|record| (**record).clone());
-        directory.live.get(id).map(Session::record).or_else(ended)
+        directory.live.get(id).map(Session::record).or_else(|| directory.ended(id))
     }
 
     /// All that are there, and those that ended lately; the newest first.

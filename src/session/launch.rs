@@ -128,15 +128,19 @@ impl Ground {
     }
 
     /// The profile that goes with the session.
-    pub(super) fn blank_profile(&self) -> Option<&Path> {
+    fn blank_profile(&self) -> Option<&Path> {
         self.profile.as_ref().filter(|profile| profile.is_blank()).map(|profile| profile.path())
     }
 
-    /// All that goes with the session.
-    pub(super) fn paths(&self) -> Vec<PathBuf> {
-        let number = self.reservation.iter().flat_map(|number| [number.socket(), number.lock_file()]);
+    /// All that goes with the session, and what a file has to hold to go.
+    pub(super) fn paths(&self) -> Vec<(PathBuf, Option<String>)> {
+        // A lock that holds something else by then is somebody else's.
+        let number = self.reservation.iter().flat_map(|number| {
+            [(number.socket(), None), (number.lock_file(), Some(Reservation::lock_text()))]
+        });
         let blank = self.blank_profile().map(Path::to_owned);
-        number.chain([self.runtime.path.clone()]).chain(blank).collect()
+        let directories = [self.runtime.path.clone()].into_iter().chain(blank);
+        directories.map(|path| (path, None)).chain(number).collect()
     }
 
     /// As whom the session's processes run, and what they see. A daemon that is not root has neither to give.

@@ -8,7 +8,9 @@ use super::record::{Cause, End, SessionRecord, Warmth};
 use super::request::{Idempotency, Kind};
 use super::status::{Component, SessionState};
 use super::viewer::Viewers;
+use crate::clock::{unix_ms, unix_now_ms};
 use crate::errors::chain;
+use crate::hex;
 use crate::ids::{ProfileName, SessionId};
 use crate::store::{IdempotencyRow, ProcessRow, SessionKey, SessionRow, Store};
 use crate::sys::leftover::{self, Outcome, Recorded};
@@ -50,8 +52,8 @@ impl Ledger {
 
     /// The session that a request made in an earlier run of the daemon, and the digest of what was asked for.
     pub(super) async fn recall(&self, key: &[u8; 32]) -> Option<([u8; 32], SessionId)> {
-        match self.store.idempotency(&hex(key)).await {
-            Ok(row) => row.and_then(|row| Some((unhex(&row.fingerprint)?, row.session))),
+        match self.store.idempotency(&hex::encode(key)).await {
+            Ok(row) => row.and_then(|row| Some((hex::decode(&row.fingerprint)?, row.session))),
             Err(error) => {
                 tracing::warn!(error = %chain(&error), "cannot look up an idempotency key: it counts as new");
                 None
@@ -61,10 +63,10 @@ impl Ledger {
 
     pub(super) fn remember(&self, idempotency: Idempotency, session: &SessionId) {
         self.store.put_idempotency(IdempotencyRow {
-            key: hex(&idempotency.key),
-            fingerprint: hex(&idempotency.fingerprint),
+            key: hex::encode(&idempotency.key),
+            fingerprint: hex::encode(&idempotency.fingerprint),
             session: session.clone(),
-            created_ms: unix_ms(SystemTime::now()),
+            created_ms: unix_now_ms(),
         });
     }
 
@@ -108,7 +110,7 @@ impl Ledger {
         tracing::warn!(session = %row.key.id, "a session ended with the daemon that had it");
         self.store.put_session(SessionRow {
             state: SessionState::Stopped.as_str().to_owned(),
-            ended_ms: Some(unix_ms(SystemTime::now())),
+            ended_ms: Some(unix_now_ms()),
             outcome: Some(Cause::HostDied.as_str().to_owned()),
             boot_id: self.boot_id.clone(),
             run: self.run.clone(),
@@ -216,28 +218,8 @@ fn record(row: SessionRow) -> Option<SessionRecord> {
     })
 }
 
-fn unix_ms(time: SystemTime) -> i64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
-
 fn time(unix_ms: i64) -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(u64::try_from(unix_ms).unwrap_or_default())
-}
-
-fn hex(bytes: &[u8; 32]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
-    if text.len() != 64 {
-        return None;
-    }
-    for (index, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(2 * index..2 * index + 2)?, 16).ok()?;
-    }
-    Some(bytes)
 }
 
 #[cfg(test)]
@@ -255,7 +237,7 @@ mod tests {
 
     /// A moment so many seconds from a minute ago, in whole milliseconds. What is older than a month is not kept.
     fn at(seconds: i64) -> SystemTime {
-        time((unix_ms(SystemTime::now()) / 60_000 - 1) * 60_000 + seconds * 1000)
+        time((unix_now_ms() / 60_000 - 1) * 60_000 + seconds * 1000)
     }
 
     fn session(id: &str) -> SessionRecord {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{sleep_until, timeout};
+use tokio::time::timeout;
 
 use super::events::{EventLog, Happening};
 use super::external;
@@ -18,7 +18,7 @@ use super::spec::{Parts, Spec};
 use super::status::{BROWSER, ComponentStatus, SessionState, SessionStatus};
 use super::viewer::{About, Backend, Counts, Facts, Inner, Session, Terms};
 use crate::browser::{Chromium, Client, watch_tabs};
-use crate::display::Reservation;
+use crate::clock;
 use crate::errors::chain;
 use crate::ids::ProfileName;
 use crate::supervise::{Group, GroupHandle, GroupStatus, ServiceState, StopReport};
@@ -30,6 +30,8 @@ use crate::vnc::{Activity, RfbAddress, RfbSource};
 const ASSEMBLY_DEADLINE: Duration = Duration::from_secs(20);
 /// For all that a session has on the host to be given back.
 const RETURN_DEADLINE: Duration = Duration::from_secs(20);
+/// From a session's end to the kill of what is left of it.
+pub(super) const STOP_BUDGET: Duration = Duration::from_secs(20);
 /// For the tasks of a session that has no processes any more.
 const TASKS_BUDGET: Duration = Duration::from_secs(1);
 /// For a spare to be up.
@@ -101,10 +103,9 @@ pub(super) type Notes = mpsc::Sender<(u32, Note)>;
 pub(super) struct Life {
     pub(super) site: Site,
     pub(super) system: Host,
-    /// What spares are made of.
+    /// What spares are made of, and their limits.
     pub(super) template: Parts,
     pub(super) limits: Limits,
-    pub(super) stop_budget: Duration,
     pub(super) events: EventLog,
     pub(super) ledger: Ledger,
     pub(super) notes: Notes,
@@ -214,14 +215,11 @@ impl Life {
         let prepared =
             blocking(ASSEMBLY_DEADLINE, move || Ground::prepare(&site, &made_of, profile.as_ref()));
         let ground = prepared.await.map_err(Error::Slow)??;
-        self.system.remove_on_death(&ground.runtime.path).await;
-        if let Some(blank) = ground.blank_profile() {
-            self.system.remove_on_death(blank).await;
-        }
-        if let Some(reservation) = &ground.reservation {
-            self.system.remove_on_death(&reservation.socket()).await;
-            // A lock that holds something else by then is somebody else's.
-            self.system.remove_on_death_if_holds(&reservation.lock_file(), Reservation::lock_text()).await;
+        for (path, holds) in ground.paths() {
+            match holds {
+                Some(text) => self.system.remove_on_death_if_holds(&path, text).await,
+                None => self.system.remove_on_death(&path).await,
+            }
         }
         match self.group_on(&ground, parts, limits, hold_browser).await {
             Ok((scope, group, Assembly { rfb, facts, browser, .. })) => {
@@ -324,8 +322,8 @@ impl Life {
 
     /// Waits for whatever ends the session first.
     async fn until_end(&mut self, session: &Session, spec: &Spec, terms: watch::Receiver<Terms>) -> Ending {
-        let budget = self.stop_budget;
-        let end = |cause, reason| Ending { end: End { cause, reason }, deadline: Instant::now() + budget };
+        let end =
+            |cause, reason| Ending { end: End { cause, reason }, deadline: Instant::now() + STOP_BUDGET };
         tokio::select! {
             biased;
             ending = told(&mut self.ending) => match ending {
@@ -385,7 +383,7 @@ impl Life {
 
     async fn give_back(&self, ground: Ground) {
         // Before they are gone: whoever gets the number next tells the keeper the same paths.
-        for path in ground.paths() {
+        for (path, _) in ground.paths() {
             self.system.forget(&path).await;
         }
         if let Err(error) = blocking(RETURN_DEADLINE, move || drop(ground)).await {
@@ -450,15 +448,9 @@ async fn tell_resets(mut resets: watch::Receiver<u64>, chronicle: Chronicle) {
 /// Ends when the session's time is over, however it was changed meanwhile.
 async fn expired(mut terms: watch::Receiver<Terms>) {
     loop {
-        let expiry = terms.borrow_and_update().expires;
-        let over = async {
-            match expiry {
-                Some(expiry) => sleep_until(expiry.at.into()).await,
-                None => std::future::pending().await,
-            }
-        };
+        let expiry = terms.borrow_and_update().expires.map(|expiry| expiry.at);
         tokio::select! {
-            () = over => return,
+            () = clock::until(expiry) => return,
             changed = terms.changed() => if changed.is_err() { std::future::pending::<()>().await },
         }
     }
@@ -474,19 +466,8 @@ async fn idle(session: &Session, mut terms: watch::Receiver<Terms>) {
     activity.touch(Instant::now());
     loop {
         let limit = terms.borrow_and_update().idle_timeout;
-        let left = limit.map(|limit| limit.saturating_sub(activity.idle_for(Instant::now())));
-        let over = async {
-            match left {
-                Some(left) => tokio::time::sleep(left).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
-            () = over => {
-                if limit.is_some_and(|limit| activity.idle_for(Instant::now()) >= limit) {
-                    return;
-                }
-            }
+            () = activity.idle(limit) => return,
             changed = terms.changed() => if changed.is_err() { std::future::pending::<()>().await },
         }
     }

@@ -86,7 +86,7 @@ pub(super) async fn publish_status(
         for component in &next.components {
             let known = before.components.iter().find(|known| known.name == component.name);
             chronicle.entry.process(known, component);
-            if let Some(reason) = newly_failing(&before, component) {
+            if let Some(reason) = newly_failing(before.state, known, component) {
                 chronicle.tell(Happening::ServiceFailed { service: component.name, reason });
             }
         }
@@ -103,14 +103,9 @@ pub(super) async fn publish_status(
 
 /// Why a component fails, if it did not before. Reasons may end in what a program said last, after a colon; that may name
 /// pages, and events go far.
-fn newly_failing(before: &SessionStatus, component: &Component) -> Option<String> {
-    let failed = component.status == ComponentStatus::Failing;
-    let draining = matches!(before.state, SessionState::Draining | SessionState::Stopped);
-    let known = before
-        .components
-        .iter()
-        .any(|other| other.name == component.name && other.status == ComponentStatus::Failing);
-    if !failed || draining || known {
+fn newly_failing(before: SessionState, known: Option<&Component>, component: &Component) -> Option<String> {
+    let fails = |component: &Component| component.status == ComponentStatus::Failing;
+    if !fails(component) || before.is_over() || known.is_some_and(fails) {
         return None;
     }
     let reason = component.reason.as_deref().unwrap_or_default();

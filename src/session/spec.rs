@@ -81,12 +81,7 @@ impl Spec {
         if let Some((width, height)) = request.display_size {
             (made_of.display.width, made_of.display.height) = (width, height);
         }
-        let max_duration = match (request.max_duration, rules.max_duration) {
-            (Some(asked), Some(most)) if asked > most => {
-                return Err(Denial::OverLimit { what: "max_duration" });
-            }
-            (asked, most) => asked.or(most),
-        };
+        let max_duration = at_most(request.max_duration, rules.max_duration, "max_duration")?;
         Ok(Self {
             id,
             user: Some(request.user),
@@ -122,15 +117,23 @@ impl Parts {
     }
 }
 
-fn within(asked: Limits, most: Limits) -> Result<Limits, Denial> {
-    let least = |asked: Option<u64>, most: Option<u64>, what| match (asked, most) {
+/// What was asked for, within what there is at the most; all of that where nothing was.
+pub(super) fn at_most<T: PartialOrd>(
+    asked: Option<T>,
+    most: Option<T>,
+    what: &'static str,
+) -> Result<Option<T>, Denial> {
+    match (asked, most) {
         (Some(asked), Some(most)) if asked > most => Err(Denial::OverLimit { what }),
         (asked, most) => Ok(asked.or(most)),
-    };
+    }
+}
+
+fn within(asked: Limits, most: Limits) -> Result<Limits, Denial> {
     Ok(Limits {
-        memory_bytes: least(asked.memory_bytes, most.memory_bytes, "limits.memory_bytes")?,
-        pids: least(asked.pids, most.pids, "limits.pids")?,
-        cpu_weight: least(asked.cpu_weight, most.cpu_weight, "limits.cpu_weight")?,
+        memory_bytes: at_most(asked.memory_bytes, most.memory_bytes, "limits.memory_bytes")?,
+        pids: at_most(asked.pids, most.pids, "limits.pids")?,
+        cpu_weight: at_most(asked.cpu_weight, most.cpu_weight, "limits.cpu_weight")?,
     })
 }
 

@@ -6,6 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::record::End;
+use crate::clock;
 use crate::supervise::{GroupStatus, ServiceState, ServiceStatus};
 
 /// The browser's component name: the only part without which there is still a picture.
@@ -51,6 +52,11 @@ impl SessionState {
             Self::Stopped => "stopped",
         }
     }
+
+    /// Whether it is being taken down, or gone.
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Draining | Self::Stopped)
+    }
 }
 
 /// One part of a session.
@@ -91,8 +97,7 @@ pub enum ComponentStatus {
 }
 
 fn unix_seconds<S: serde::Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    serializer.serialize_f64((since_epoch.as_secs_f64() * 1000.0).round() / 1000.0)
+    serializer.serialize_f64(clock::unix_seconds(*time))
 }
 
 impl Component {
@@ -153,7 +158,7 @@ impl SessionStatus {
 
     /// Whether it is being taken down, or gone.
     pub fn is_over(&self) -> bool {
-        matches!(self.state, SessionState::Draining | SessionState::Stopped)
+        self.state.is_over()
     }
 
     /// Whether a viewer can be shown a picture now.

@@ -194,7 +194,7 @@ impl Session {
             automations: counts.automations.load(Ordering::Relaxed),
             tab_crashes: counts.tab_crashes.load(Ordering::Relaxed),
             display: display.map(|address| format!(":{}", address.number)),
-            devtools_port: facts.devtools_port.as_ref().and_then(|port| *port.borrow()),
+            devtools_port: self.devtools_port(),
         }
     }
 
@@ -254,8 +254,7 @@ impl Session {
     /// nobody but this viewer waits for it.
     async fn answers_again(&self, state: SessionState) -> bool {
         let Backend::Relay { address, external: true } = &self.inner.backend else { return false };
-        !matches!(state, SessionState::Draining | SessionState::Stopped)
-            && matches!(timeout(PROBE_DEADLINE, relay::probe(address)).await, Ok(Ok(())))
+        !state.is_over() && matches!(timeout(PROBE_DEADLINE, relay::probe(address)).await, Ok(Ok(())))
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use aws_lc_rs::rand;
 use futures_util::FutureExt as _;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{sleep_until, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::handle::{GroupHandle, Label, Request, RestartError, StopReport};
@@ -16,6 +16,7 @@ use super::machine::{Action, Event, GraphError, Machine, Node, Report, RunEvent,
 use super::run::{Inbox, KILL_BUDGET, News, PROGRAM_DEADLINE, Run};
 use super::spec::{Running, ServiceSpec};
 use super::status::{GroupStatus, ServiceState, ServiceStatus};
+use crate::clock;
 use crate::errors::{chain, is_out_of_files};
 use crate::sys::{Cell, Child, Host, Limits};
 use crate::tasks::{Outcome, Scope, blocking};
@@ -131,7 +132,7 @@ impl Group {
                     self.request(request);
                 }
                 Some((service, run, what)) = news.recv() => self.hear(service, run, what),
-                () = due => self.handle(Event::Tick),
+                () = clock::until(due) => self.handle(Event::Tick),
                 () = token.cancelled(), if !cancelled => {
                     cancelled = true;
                     self.want(false);
@@ -154,15 +155,9 @@ impl Group {
         }
     }
 
-    fn due(&self) -> impl Future<Output = ()> + use<> {
+    fn due(&self) -> Option<Instant> {
         let stops = self.stopping.iter().map(|stop| stop.deadline);
-        let due = self.machine.deadline().into_iter().chain(stops).min();
-        async move {
-            match due {
-                Some(due) => sleep_until(due.into()).await,
-                None => std::future::pending().await,
-            }
-        }
+        self.machine.deadline().into_iter().chain(stops).min()
     }
 
     fn want(&mut self, wanted: bool) {

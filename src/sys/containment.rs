@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{cgroup, marker};
 
+use crate::hex;
+
 /// How long a sweep waits for what it killed.
 const SWEEP_BUDGET: Duration = Duration::from_secs(5);
 
@@ -31,7 +33,7 @@ impl RunScope {
         let hash = digest::digest(&digest::SHA256, canonical.as_os_str().as_bytes());
         let mut run = [0; 6];
         rand::fill(&mut run).map_err(|_| io::Error::other("no random bytes"))?;
-        Ok(Self { state_hash: hex(&hash.as_ref()[..4]), run: hex(&run) })
+        Ok(Self { state_hash: hex::encode(&hash.as_ref()[..4]), run: hex::encode(&run) })
     }
 
     /// Which run: random, and new for each life of the daemon.
@@ -46,10 +48,6 @@ impl RunScope {
     fn of_another_run(&self, value: &str) -> bool {
         value.split('/').next() == Some(self.state_hash.as_str()) && !self.of_this_run(value)
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Limits on all the services of a group together; applied where the host delegates the controllers.

@@ -112,9 +112,8 @@ fn complain(text: &str) {
 }
 
 enum Request {
-    /// To be told to this keeper and to those after it.
-    Promise(Word),
-    Forget(PathBuf),
+    /// To be told to this keeper, and what then still holds to those after it.
+    Say(Word),
     Release(oneshot::Sender<()>),
 }
 
@@ -154,20 +153,20 @@ impl KeeperHandle {
             Some(text) => Word::RemoveIfHolds(path.to_owned(), text),
             None => Word::Remove(path.to_owned()),
         };
-        if self.requests.send(Request::Promise(word)).await.is_err() {
+        if self.requests.send(Request::Say(word)).await.is_err() {
             tracing::warn!(path = %path.display(), "no keeper will remove it");
         }
     }
 
     pub(super) async fn forget(&self, path: &Path) {
-        if self.requests.send(Request::Forget(path.to_owned())).await.is_err() {
+        if self.requests.send(Request::Say(Word::Forget(path.to_owned()))).await.is_err() {
             tracing::debug!(path = %path.display(), "no keeper to forget it");
         }
     }
 
     pub(super) async fn unfilter(&self, nft: &Path, table: &str) {
         let word = Word::Unfilter(nft.to_owned(), table.to_owned());
-        if self.requests.send(Request::Promise(word)).await.is_err() {
+        if self.requests.send(Request::Say(word)).await.is_err() {
             tracing::warn!(table, "no keeper will remove the packet filter table");
         }
     }
@@ -224,8 +223,7 @@ impl Tether {
         loop {
             tokio::select! {
                 request = inbox.recv() => match request {
-                    Some(Request::Promise(word)) => self.say(&mut alive, word),
-                    Some(Request::Forget(path)) => self.say(&mut alive, Word::Forget(path)),
+                    Some(Request::Say(word)) => self.say(&mut alive, word),
                     Some(Request::Release(reply)) => {
                         self.say(&mut alive, Word::Release);
                         log_end(alive.child.wait().await);

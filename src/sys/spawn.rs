@@ -85,26 +85,22 @@ impl Spawner {
     }
 
     pub(super) async fn service(&self, order: Order, fds: Vec<OwnedFd>, marker: String) -> io::Result<Born> {
-        let (reply, answer) = oneshot::channel();
-        self.ask(Request::Service { order: Box::new(order), fds, marker, reply }).await?;
-        answer.await.map_err(|_| gone())?
+        self.ask(|reply| Request::Service { order: Box::new(order), fds, marker, reply }).await
     }
 
     pub(super) async fn keeper(&self) -> io::Result<(Born, ChildStdin)> {
-        let (reply, answer) = oneshot::channel();
-        self.ask(Request::Keeper { reply }).await?;
-        answer.await.map_err(|_| gone())?
+        self.ask(|reply| Request::Keeper { reply }).await
     }
 
     pub(super) async fn tool(&self, program: ToolProgram) -> io::Result<BornTool> {
-        let (reply, answer) = oneshot::channel();
-        self.ask(Request::Tool { program, reply }).await?;
-        answer.await.map_err(|_| gone())?
+        self.ask(|reply| Request::Tool { program, reply }).await
     }
 
-    async fn ask(&self, request: Request) -> io::Result<()> {
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<io::Result<T>>) -> Request) -> io::Result<T> {
+        let (reply, answer) = oneshot::channel();
         let requests = self.requests.as_ref().ok_or_else(gone)?;
-        requests.send(request).await.map_err(|_| gone())
+        requests.send(request(reply)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
     }
 }
 

@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use tokio::time::sleep;
+
 /// The time of the last key, pointer or clipboard message that was sent on. Shared between a relay and whoever ends
 /// idle sessions; what a spectator sends does not count.
 #[derive(Debug)]
@@ -37,6 +39,18 @@ impl Activity {
     pub fn idle_for(&self, now: Instant) -> Duration {
         let last = self.last_ms.load(Ordering::Relaxed);
         Duration::from_millis(self.since_start_ms(now).saturating_sub(last))
+    }
+
+    /// Ends when nobody has acted for as long as `limit`; never without one.
+    pub async fn idle(&self, limit: Option<Duration>) {
+        let Some(limit) = limit else { return std::future::pending().await };
+        loop {
+            let idle = self.idle_for(Instant::now());
+            if idle >= limit {
+                return;
+            }
+            sleep(limit - idle).await;
+        }
     }
 
     fn since_start_ms(&self, now: Instant) -> u64 {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::sleep_until;
 
 use super::super::config::{Config, HostConfig, Rules};
 use super::super::directory::{Directory, Occupancy};
@@ -18,7 +17,8 @@ use super::super::repeats::Repeats;
 use super::super::slots::Slots;
 use super::super::spares::Shelf;
 use super::super::viewer::Session;
-use super::place::{Phase, Place, Queued, Stopping};
+use super::place::{Phase, Place, Queued};
+use crate::clock;
 use crate::ids::SessionId;
 use crate::sys::Host;
 use crate::tasks::{Outcome, Scope};
@@ -35,7 +35,8 @@ pub(super) struct Actor {
     pub(super) repeats: Repeats,
     pub(super) places: BTreeMap<u32, Place>,
     pub(super) queue: VecDeque<Queued>,
-    pub(super) stopping: Option<Stopping>,
+    /// At the end of everything, who is to be told.
+    pub(super) stopping: Option<oneshot::Sender<()>>,
     pub(super) system: Host,
     pub(super) host: Arc<HostConfig>,
     pub(super) rules: Rules,
@@ -58,7 +59,7 @@ impl Actor {
             self.stock_up();
             self.publish();
             if self.places.is_empty()
-                && let Some(Stopping { done }) = self.stopping.take()
+                && let Some(done) = self.stopping.take()
             {
                 // Whoever asked may have stopped waiting.
                 let _unheard = done.send(());
@@ -77,21 +78,15 @@ impl Actor {
                     }
                     outcome => tracing::trace!(task = finished.name, ?outcome, "a session's task ended"),
                 },
-                () = due => {}
+                () = clock::until(due) => {}
             }
         }
     }
 
     /// When somebody has waited long enough for a place, or a spare may be tried again.
-    fn due(&self) -> impl Future<Output = ()> + use<> {
+    fn due(&self) -> Option<Instant> {
         let waits = self.queue.iter().map(|queued| queued.until);
-        let due = waits.chain(self.shelf.next_try(Instant::now())).min();
-        async move {
-            match due {
-                Some(due) => sleep_until(due.into()).await,
-                None => std::future::pending().await,
-            }
-        }
+        waits.chain(self.shelf.next_try(Instant::now())).min()
     }
 
     fn request(&mut self, request: Request) {

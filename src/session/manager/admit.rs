@@ -14,11 +14,10 @@ use super::super::spares::Spare;
 use super::super::spec::{Parts, Spec};
 use super::super::viewer::{Expiry, Session, Terms};
 use super::actor::Actor;
-use super::dismiss::STOP_BUDGET;
 use super::place::{Applicant, Phase, Place, Queued, Reply, Waiting, answer, fail, refuse};
+use crate::hex;
 use crate::ids::SessionId;
 use crate::supervise::Identity;
-use crate::sys::Limits;
 
 impl Actor {
     pub(super) fn create(&mut self, create: Create) {
@@ -143,11 +142,10 @@ impl Actor {
         let Some(slot) = self.slots.take() else {
             return fail(waiting, Denial::OverCapacity { capacity: self.capacity }.into());
         };
-        let limits = order.spec.limits;
-        self.bear(slot, Birth::Ordered(order), Phase::Reserved { id, profile, terms, waiting }, limits);
+        self.bear(slot, Birth::Ordered(order), Phase::Reserved { id, profile, terms, waiting });
     }
 
-    pub(super) fn bear(&mut self, slot: u32, birth: Birth, phase: Phase, limits: Limits) {
+    pub(super) fn bear(&mut self, slot: u32, birth: Birth, phase: Phase) {
         let ending = watch::Sender::new(None);
         let is_root = nix::unistd::geteuid().is_root();
         let uid = self.host.first_uid.saturating_add(slot);
@@ -156,8 +154,7 @@ impl Actor {
             site: Site { host: Arc::clone(&self.host), slot, identity },
             system: self.system.clone(),
             template: Parts::of(&self.template),
-            limits,
-            stop_budget: STOP_BUDGET,
+            limits: self.rules.limits,
             events: self.events.clone(),
             ledger: self.ledger.clone(),
             notes: self.notes.clone(),
@@ -169,13 +166,11 @@ impl Actor {
 
     pub(super) fn born(&mut self, slot: u32, session: Session) {
         let Some(place) = self.places.get_mut(&slot) else { return };
-        let Phase::Reserved { profile, terms, waiting, .. } =
-            std::mem::replace(&mut place.phase, Phase::Spare)
-        else {
+        let Phase::Reserved { terms, waiting, .. } = std::mem::replace(&mut place.phase, Phase::Spare) else {
             tracing::error!(slot, "a session that nobody ordered");
             return;
         };
-        place.phase = Phase::Live { session: session.clone(), profile, terms };
+        place.phase = Phase::Live { session: session.clone(), terms };
         self.directory.send_modify(|directory| {
             directory.live.insert(session.id().clone(), session.clone());
         });
@@ -200,7 +195,7 @@ impl Actor {
         {
             let (assign, assigned) = oneshot::channel();
             self.shelf.add(Spare { slot, warmth, assign });
-            self.bear(slot, Birth::Spare(warmth, assigned), Phase::Spare, self.rules.limits);
+            self.bear(slot, Birth::Spare(warmth, assigned), Phase::Spare);
         }
     }
 }
@@ -209,6 +204,5 @@ impl Actor {
 fn new_id() -> Result<SessionId, life::Error> {
     let mut random = [0; 10];
     aws_lc_rs::rand::fill(&mut random).map_err(life::Error::Random)?;
-    let text: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    SessionId::try_from(format!("s-{text}")).map_err(life::Error::Id)
+    SessionId::try_from(format!("s-{}", hex::encode(&random))).map_err(life::Error::Id)
 }

@@ -7,19 +7,18 @@ use tokio::sync::oneshot;
 
 use super::super::admission::Denial;
 use super::super::handle::{AmendError, CreateError};
-use super::super::life::{self, Ending};
+use super::super::life::{self, Ending, STOP_BUDGET};
 use super::super::record::{Cause, End, SessionRecord};
 use super::super::request::{Amendment, MOST_LABELS};
+use super::super::spec::at_most;
 use super::super::status::SessionState;
 use super::super::viewer::Expiry;
 use super::actor::Actor;
-use super::place::{Phase, Place, Stopping, fail, refuse};
+use super::place::{Phase, Place, fail, refuse};
 use crate::ids::SessionId;
 
 /// Ended sessions that can still be asked about.
 pub(super) const REMEMBERED: usize = 256;
-/// From a session's end to the kill of what is left of it.
-pub(super) const STOP_BUDGET: Duration = Duration::from_secs(20);
 
 impl Actor {
     pub(super) fn stop(&mut self, id: &SessionId, reason: Option<String>) -> Option<SessionRecord> {
@@ -56,11 +55,7 @@ impl Actor {
         if ending.borrow().is_some() || session.status().end.is_some() {
             return Err(AmendError::Ending);
         }
-        if let (Some(asked), Some(most)) = (amendment.expires_in, self.rules.max_duration)
-            && asked > most
-        {
-            return Err(Denial::OverLimit { what: "expires_in" }.into());
-        }
+        at_most(amendment.expires_in, self.rules.max_duration, "expires_in")?;
         let mut labels = terms.borrow().labels.clone();
         labels.extend(amendment.labels.clone());
         if labels.len() > MOST_LABELS {
@@ -89,7 +84,7 @@ impl Actor {
                 *current = Some(Ending { end, deadline: ending.deadline });
             });
         }
-        self.stopping = Some(Stopping { done });
+        self.stopping = Some(done);
     }
 
     pub(super) fn over(&mut self, slot: u32, outcome: Result<Option<Box<SessionRecord>>, life::Error>) {
@@ -122,7 +117,6 @@ impl Actor {
     }
 
     pub(super) fn ended(&self, id: &SessionId) -> Option<SessionRecord> {
-        let directory = self.directory.borrow();
-        directory.ended.iter().find(|record| record.id == *id).map(|record| (**record).clone())
+        self.directory.borrow().ended(id)
     }
 }

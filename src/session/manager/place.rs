@@ -27,7 +27,7 @@ pub(super) struct Place {
 pub(super) enum Phase {
     Spare,
     Reserved { id: SessionId, profile: Option<ProfileName>, terms: watch::Sender<Terms>, waiting: Waiting },
-    Live { session: Session, profile: Option<ProfileName>, terms: watch::Sender<Terms> },
+    Live { session: Session, terms: watch::Sender<Terms> },
 }
 
 impl Phase {
@@ -42,7 +42,8 @@ impl Phase {
     pub(super) fn profile(&self) -> Option<&ProfileName> {
         match self {
             Self::Spare => None,
-            Self::Reserved { profile, .. } | Self::Live { profile, .. } => profile.as_ref(),
+            Self::Reserved { profile, .. } => profile.as_ref(),
+            Self::Live { session, .. } => session.inner.about.profile.as_ref(),
         }
     }
 }
@@ -60,11 +61,6 @@ pub(super) struct Applicant {
 pub(super) struct Queued {
     pub(super) applicant: Applicant,
     pub(super) until: Instant,
-}
-
-/// The end of everything.
-pub(super) struct Stopping {
-    pub(super) done: oneshot::Sender<()>,
 }
 
 pub(super) fn answer(reply: Reply, outcome: Result<Created, CreateError>) {
