@@ -10,6 +10,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, HandshakeError, Message, WebSocket};
 
 use super::viewer::DEADLINE;
+use super::wait_for;
 
 /// A connection to a target.
 pub(crate) struct Automation {
@@ -72,18 +73,27 @@ impl Automation {
             if let Some(at) = self.events.iter().position(&matches) {
                 return self.events.remove(at);
             }
-            assert!(Instant::now() < end, "no {what}");
+            assert!(Instant::now() < end, "no {what} in {:#?}", self.events);
             let message = self.message().unwrap_or_else(|code| panic!("{what}: closed with {code}"));
             self.events.push(message);
         }
     }
 
-    /// Opens a page and attaches to it: the id of the protocol session.
+    /// Opens a page, attaches to it and waits until it is there: what a script does in the empty one before it is lost.
+    /// The id of the protocol session.
     pub(crate) fn page(&mut self, url: &str) -> String {
         let target = self.result(None, "Target.createTarget", json!({ "url": url }));
         let params = json!({ "targetId": target["targetId"], "flatten": true });
         let attached = self.result(None, "Target.attachToTarget", params);
-        attached["sessionId"].as_str().unwrap().to_owned()
+        let session = attached["sessionId"].as_str().unwrap().to_owned();
+        let is_there = format!("location.href === '{url}' && document.readyState === 'complete'");
+        let look = json!({ "expression": is_there });
+        wait_for("the page", DEADLINE, || {
+            // An error where the navigation came in between.
+            let answer = self.call(Some(&session), "Runtime.evaluate", look.clone());
+            (answer["result"]["result"]["value"] == true).then_some(())
+        });
+        session
     }
 
     /// The value of an expression in a page.
@@ -99,11 +109,13 @@ impl Automation {
 
     /// The next message, or the close code of the end.
     pub(crate) fn message(&mut self) -> Result<Value, u16> {
+        let end = Instant::now() + DEADLINE;
         loop {
             match self.socket.read() {
                 Ok(Message::Text(text)) => return Ok(serde_json::from_str(&text).unwrap()),
                 Ok(Message::Close(frame)) => return Err(frame.map_or(1005, |frame| frame.code.into())),
-                Ok(_control) => {}
+                // Pings come for as long as the connection is up, and are no news.
+                Ok(_control) => assert!(Instant::now() < end, "nothing but pings for {DEADLINE:?}"),
                 Err(Error::Io(error)) if error.kind() == std::io::ErrorKind::WouldBlock => {
                     panic!("nothing for {DEADLINE:?}")
                 }
