@@ -30,8 +30,9 @@ pub(in crate::gateway) async fn discover(
         Question::Activate(id) => (Method::GET, format!("/json/activate/{id}")),
         Question::Close(id) => (Method::GET, format!("/json/close/{id}")),
     };
+    let about_targets = matches!(question, Question::List | Question::Activate(_) | Question::Close(_));
     let survey = match policy {
-        Some(policy) if policy.own_contexts_only() => Some(survey(session).await?),
+        Some(policy) if about_targets && policy.own_contexts_only() => Some(survey(session).await?),
         _ => None,
     };
     if let Question::Activate(id) | Question::Close(id) = question
@@ -47,10 +48,9 @@ pub(in crate::gateway) async fn discover(
         return Err(Refused::NoTarget);
     }
     let base = public.websocket(&format!("/sessions/{}/cdp", session.id()));
-    let listed = survey.as_ref().filter(|_| matches!(question, Question::List));
     let (kind, bytes) = match question {
         Question::Version | Question::List | Question::New => {
-            let rewritten = discovery::rewrite(answer.body(), &base, policy, listed).map_err(|error| {
+            let rewritten = discovery::rewrite(answer.body(), &base, policy, survey.as_ref()).map_err(|error| {
                 tracing::warn!(session = %session.id(), error = %crate::errors::chain(&error), "DevTools answered strangely");
                 Refused::NoTarget
             })?;
