@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
@@ -11,7 +10,7 @@ use tokio::sync::{Mutex, watch};
 
 use super::config::Config;
 use super::devtools::Client;
-use super::port;
+use super::endpoint::{Endpoint, Port, Ports};
 use super::profile_dir::{Error as ProfileError, ProfileDir};
 use super::trial::{Finding, Preparation, Trial};
 use crate::supervise::{Command, Confinement, Program, ProgramError, Running};
@@ -57,7 +56,7 @@ pub struct Places {
     /// Its `TMPDIR`. Short, since Chromium puts a socket in it.
     pub tmp: PathBuf,
     /// Loopback ports, one of which DevTools listens on; the firewall keeps them for the daemon.
-    pub devtools_ports: RangeInclusive<u16>,
+    pub devtools_ports: Arc<Ports>,
 }
 
 /// What a browser draws on.
@@ -80,33 +79,35 @@ pub struct Chromium {
     confinement: Confinement,
     places: Places,
     screen: Screen,
-    port: watch::Sender<Option<u16>>,
+    /// Of the run in progress, once it has answered there.
+    endpoint: watch::Sender<Option<Endpoint>>,
     /// How often the profile was replaced by an empty one.
     resets: watch::Sender<u64>,
     /// A mutex, since starts, probes and ends are reported from different threads; held for one step.
-    trial: std::sync::Mutex<Attempt>,
+    attempt: std::sync::Mutex<Attempt>,
     // One probe runs at a time; the lock only makes that visible to the compiler.
     client: Mutex<Option<Client>>,
 }
 
-/// The profile's trial, and whether the run in progress has answered.
+/// The profile's trial, and what is known of the run in progress.
 struct Attempt {
     trial: Trial,
+    /// Where it was told to listen.
+    port: Option<Port>,
     answered: bool,
 }
 
 impl Chromium {
     /// A browser that will fill `screen`.
     pub fn new(config: Config, confinement: Confinement, places: Places, screen: Screen) -> Self {
-        let port = watch::Sender::new(None);
         Self {
             config: watch::Sender::new(config),
             confinement,
             places,
             screen,
-            port,
+            endpoint: watch::Sender::new(None),
             resets: watch::Sender::new(0),
-            trial: std::sync::Mutex::new(Attempt { trial: Trial::new(), answered: false }),
+            attempt: std::sync::Mutex::new(Attempt { trial: Trial::new(), port: None, answered: false }),
             client: Mutex::new(None),
         }
     }
@@ -116,9 +117,9 @@ impl Chromium {
         self.config.send_replace(config);
     }
 
-    /// The DevTools port of the running browser, as it comes and goes.
-    pub fn devtools_port(&self) -> watch::Receiver<Option<u16>> {
-        self.port.subscribe()
+    /// The DevTools of the running browser, as they come and go.
+    pub fn devtools(&self) -> watch::Receiver<Option<Endpoint>> {
+        self.endpoint.subscribe()
     }
 
     /// How often the profile kept the browser from starting and was replaced by an empty one.
@@ -138,12 +139,16 @@ impl Chromium {
         self.places.profile.set_aside().inspect_err(|_| attempt.trial.give_up())
     }
 
-    fn answered(&self) {
+    /// The run at `endpoint` has answered, and whoever is interested may know.
+    fn answered(&self, endpoint: Endpoint) {
         let mut attempt = self.attempt();
-        if attempt.answered {
+        // It can have ended meanwhile.
+        let is_current = attempt.port.as_ref().is_some_and(|port| port.number() == endpoint.port());
+        if attempt.answered || !is_current {
             return;
         }
         attempt.answered = true;
+        self.endpoint.send_replace(Some(endpoint));
         if attempt.trial.succeeded() == Finding::Replaced {
             let path = self.places.profile.path().display();
             tracing::error!(%path, "the profile kept the browser from starting and was replaced; its content is in the directory beside it that ends in .aside");
@@ -154,6 +159,8 @@ impl Chromium {
     /// After an end. That of a display is no fault of the browser's.
     fn ended(&self) {
         let mut attempt = self.attempt();
+        self.endpoint.send_replace(None);
+        attempt.port = None;
         if attempt.answered || (self.screen.variables)().is_err() {
             return;
         }
@@ -165,7 +172,7 @@ impl Chromium {
     }
 
     fn attempt(&self) -> std::sync::MutexGuard<'_, Attempt> {
-        self.trial.lock().unwrap_or_else(PoisonError::into_inner)
+        self.attempt.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn args(&self, config: &Config, port: u16, shm_bytes: Option<u64>) -> Vec<OsString> {
@@ -214,25 +221,18 @@ impl Chromium {
         }
     }
 
-    /// Makes sure that the port is served by our own browser: between our choice and Chromium's bind, anybody could have
-    /// taken it.
-    fn check_owner(&self, port: u16) -> Result<(), ProgramError> {
-        let ours = self.confinement.uid().unwrap_or_else(|| nix::unistd::geteuid().as_raw());
-        match port::listener_uid(port) {
-            Ok(Some(uid)) if uid == ours => Ok(()),
-            Ok(Some(uid)) => Err(ProgramError::new(format!(
-                "DevTools port {port} was taken by uid {uid}, not by our browser"
-            ))),
-            Ok(None) => Err(ProgramError::new(format!("nobody listens on DevTools port {port}"))),
-            Err(error) => Err(ProgramError::caused_by("cannot read /proc/net/tcp", error)),
-        }
+    /// Where the run in progress is to listen.
+    fn chosen(&self) -> Result<Endpoint, ProgramError> {
+        let uid = self.confinement.uid().unwrap_or_else(|| nix::unistd::geteuid().as_raw());
+        let port = self.attempt().port.as_ref().map(Port::number);
+        port.map(|port| Endpoint::new(port, uid))
+            .ok_or_else(|| ProgramError::new("the browser has no DevTools port yet"))
     }
 
-    async fn connect(&self) -> Result<Client, ProgramError> {
-        let port =
-            self.port.borrow().ok_or_else(|| ProgramError::new("the browser has no DevTools port yet"))?;
-        self.check_owner(port)?;
-        Client::connect(port).await.map_err(|error| ProgramError::caused_by("no DevTools connection", error))
+    async fn connect(&self, endpoint: Endpoint) -> Result<Client, ProgramError> {
+        Client::connect(endpoint)
+            .await
+            .map_err(|error| ProgramError::caused_by("no DevTools connection", error))
     }
 }
 
@@ -245,12 +245,13 @@ impl Program for Chromium {
             .profile
             .remove_leftovers()
             .map_err(|error| ProgramError::caused_by("cannot prepare the profile", error))?;
-        let port = port::choose_free(&self.places.devtools_ports)
+        let port = (self.places.devtools_ports.choose())
             .map_err(|error| ProgramError::caused_by("no free DevTools port", error))?;
-        self.port.send_replace(Some(port));
         let config = self.config.borrow().clone();
+        let args = self.args(&config, port.number(), self.shm_bytes());
+        self.attempt().port = Some(port);
         Ok(Command {
-            args: self.args(&config, port, self.shm_bytes()),
+            args,
             env: self.env(&config, screen),
             program: config.program,
             cwd: self.places.profile.path().to_owned(),
@@ -263,17 +264,18 @@ impl Program for Chromium {
     fn probe<'a>(&'a self, _running: &'a Running) -> BoxFuture<'a, Result<(), ProgramError>> {
         Box::pin(async move {
             let mut kept = self.client.lock().await;
+            let endpoint = self.chosen()?;
             // Taken out while in use: a probe that is dropped half-way must not leave a connection out of step.
-            let mut client = match kept.take() {
+            let mut client = match kept.take().filter(|client| client.endpoint() == endpoint) {
                 Some(client) => client,
-                None => self.connect().await?,
+                None => self.connect(endpoint).await?,
             };
             client
                 .get_version()
                 .await
                 .map_err(|error| ProgramError::caused_by("no answer to Browser.getVersion", error))?;
             *kept = Some(client);
-            self.answered();
+            self.answered(endpoint);
             Ok(())
         })
     }
@@ -283,7 +285,7 @@ impl Program for Chromium {
             let kept = self.client.lock().await.take();
             let mut client = match kept {
                 Some(client) => client,
-                None => self.connect().await?,
+                None => self.connect(self.chosen()?).await?,
             };
             client
                 .close_browser()
@@ -294,7 +296,6 @@ impl Program for Chromium {
     }
 
     fn clean_up(&self, _ended: &Running) {
-        self.port.send_replace(None);
         self.ended();
         if let Ok(mut client) = self.client.try_lock() {
             *client = None;
@@ -324,7 +325,7 @@ mod tests {
             env: BTreeMap::from([("TZ".into(), "Europe/Vienna".into()), ("HOME".into(), "/etc".into())]),
         };
         let profile = Arc::new(ProfileDir::lock(dir, "p", None).unwrap());
-        let places = Places { profile, tmp: "/run/t".into(), devtools_ports: 21_000..=21_999 };
+        let places = Places { profile, tmp: "/run/t".into(), devtools_ports: Ports::new(21_000..=21_999) };
         let variables = Box::new(|| Err(ProgramError::new("the display is not up")));
         Chromium::new(config, Confinement::default(), places, Screen { width: 800, height: 600, variables })
     }

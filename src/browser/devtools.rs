@@ -1,7 +1,5 @@
 //! A DevTools client that can ask a browser how it is, have it open a page or close, and hear of its tabs.
 
-use std::net::{Ipv4Addr, SocketAddr};
-
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -10,6 +8,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Message};
 
+use super::endpoint::Endpoint;
 use crate::cdp::discovery;
 use crate::http;
 
@@ -23,7 +22,7 @@ const MAX_NEWS_BYTES: usize = 8 << 20;
 /// Why the browser did not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The port cannot be reached, or the connection broke.
+    /// The browser cannot be reached, or the connection broke.
     #[error("cannot talk to the DevTools port")]
     Io(#[from] std::io::Error),
     /// The HTTP side failed.
@@ -64,31 +63,31 @@ struct AnswerError {
 
 /// A connection to the browser target.
 pub struct Client {
+    endpoint: Endpoint,
     socket: WebSocketStream<TcpStream>,
     last_id: u64,
 }
 
 impl Client {
-    /// Connects to the browser behind `port` on loopback. No `Origin` is sent: Chromium refuses those it does not know.
+    /// Connects to a browser. No `Origin` is sent: Chromium refuses those it does not know.
     ///
     /// # Errors
-    /// When nobody listens there, or it is no browser.
-    pub async fn connect(port: u16) -> Result<Self, Error> {
-        Self::connect_with(port, MAX_MESSAGE_BYTES).await
+    /// When it does not listen there, or is no browser.
+    pub async fn connect(endpoint: Endpoint) -> Result<Self, Error> {
+        Self::connect_with(endpoint, MAX_MESSAGE_BYTES).await
     }
 
     /// The same with room for news of tabs, and for lists of them.
     ///
     /// # Errors
     /// As [`Client::connect`].
-    pub async fn connect_for_news(port: u16) -> Result<Self, Error> {
-        Self::connect_with(port, MAX_NEWS_BYTES).await
+    pub async fn connect_for_news(endpoint: Endpoint) -> Result<Self, Error> {
+        Self::connect_with(endpoint, MAX_NEWS_BYTES).await
     }
 
-    async fn connect_with(port: u16, max_message: usize) -> Result<Self, Error> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let path = browser_path(address).await?;
-        let stream = TcpStream::connect(address).await?;
+    async fn connect_with(endpoint: Endpoint, max_message: usize) -> Result<Self, Error> {
+        let path = browser_path(endpoint).await?;
+        let stream = endpoint.connect().await?;
         stream.set_nodelay(true)?;
         let mut config = WebSocketConfig::default();
         config.read_buffer_size = 4096;
@@ -96,10 +95,15 @@ impl Client {
         config.max_write_buffer_size = MAX_MESSAGE_BYTES;
         config.max_message_size = Some(max_message);
         config.max_frame_size = Some(max_message);
-        let url = format!("ws://{address}{path}");
+        let url = format!("ws://{}{path}", endpoint.address());
         let (socket, _response) =
             tokio_tungstenite::client_async_with_config(url, stream, Some(config)).await.map_err(Box::new)?;
-        Ok(Self { socket, last_id: 0 })
+        Ok(Self { endpoint, socket, last_id: 0 })
+    }
+
+    /// What it is connected to.
+    pub(super) fn endpoint(&self) -> Endpoint {
+        self.endpoint
     }
 
     /// One round trip through the browser's main thread. Not cancel safe: after a timeout, connect anew.
@@ -215,9 +219,10 @@ impl Client {
 }
 
 /// The path of the browser target, which is new with every start of the browser.
-async fn browser_path(address: SocketAddr) -> Result<String, Error> {
-    let stream = TcpStream::connect(address).await?;
-    let version = http::get(stream, &address.to_string(), "/json/version", MAX_VERSION_BYTES).await?;
+async fn browser_path(endpoint: Endpoint) -> Result<String, Error> {
+    let stream = endpoint.connect().await?;
+    let version =
+        http::get(stream, &endpoint.address().to_string(), "/json/version", MAX_VERSION_BYTES).await?;
     discovery::browser_path(&version)
         .ok_or_else(|| Error::Version("no webSocketDebuggerUrl of a browser".to_owned()))
 }

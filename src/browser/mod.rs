@@ -1,12 +1,13 @@
 //! The browser of a session: Chromium as a service, its profile directory, and a DevTools client.
 //!
 //! **Invariant:** the browser never runs as root and never without its own sandbox; nothing is removed from a profile
-//! that this process has not locked.
+//! that this process has not locked; DevTools are reached through [`Endpoint::connect`] alone, which knows the browser from
+//! whoever else listens.
 
 mod chromium;
 pub mod config;
 mod devtools;
-mod port;
+mod endpoint;
 mod profile_dir;
 mod tabs;
 mod trial;
@@ -14,5 +15,6 @@ mod trial;
 pub use chromium::{Chromium, Places, Screen, Variables};
 pub use config::{BadProxy, Config, Proxy, check_page};
 pub use devtools::{Client, Error as DevtoolsError};
+pub use endpoint::{Endpoint, Ports};
 pub use profile_dir::{Error as ProfileError, Owner, ProfileDir, park_all};
 pub use tabs::watch_tabs;

@@ -6,17 +6,18 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::devtools::{Client, Error};
+use super::endpoint::Endpoint;
 
 /// Before another try to connect to a browser that is starting or hangs.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// Calls `crashed` for each tab that crashes, whichever browser is behind `port` by then. Ends when `port` is closed.
-pub async fn watch_tabs(mut port: watch::Receiver<Option<u16>>, crashed: impl Fn() + Send) {
+/// Calls `crashed` for each tab that crashes, whichever run of the browser it is by then. Ends when `endpoint` is closed.
+pub async fn watch_tabs(mut endpoint: watch::Receiver<Option<Endpoint>>, crashed: impl Fn() + Send) {
     loop {
-        let Ok(current) = port.wait_for(Option::is_some).await.map(|port| *port) else { return };
+        let Ok(current) = endpoint.wait_for(Option::is_some).await.map(|endpoint| *endpoint) else { return };
         let Some(current) = current else { continue };
         tokio::select! {
-            changed = async { port.wait_for(|port| *port != Some(current)).await.is_ok() } => {
+            changed = async { endpoint.wait_for(|endpoint| *endpoint != Some(current)).await.is_ok() } => {
                 if !changed {
                     return;
                 }
@@ -31,8 +32,8 @@ pub async fn watch_tabs(mut port: watch::Receiver<Option<u16>>, crashed: impl Fn
     }
 }
 
-async fn listen(port: u16, crashed: &(impl Fn() + Send)) -> Result<(), Error> {
-    let mut client = Client::connect_for_news(port).await?;
+async fn listen(endpoint: Endpoint, crashed: &(impl Fn() + Send)) -> Result<(), Error> {
+    let mut client = Client::connect_for_news(endpoint).await?;
     client.discover_tabs().await?;
     loop {
         if client.next_event().await? == "Target.targetCrashed" {

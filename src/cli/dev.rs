@@ -260,7 +260,7 @@ fn links(
             mint(Role::Operator)?,
         ],
         cdp: session.has_browser().then(|| format!("http{secure}://{gateway}/sessions/{}/cdp", session.id())),
-        devtools: session.devtools_port().map(|port| format!("http://127.0.0.1:{port}")),
+        devtools: session.devtools().map(|endpoint| format!("http://{}", endpoint.address())),
         display: display.map(|address| format!(":{}", address.number)),
         authority: facts.display.as_ref().map(|display| display.authority.to_path_buf()),
         secret_file: place.secret(),

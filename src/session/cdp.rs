@@ -1,10 +1,11 @@
-//! A session's browser as the CDP proxy sees it: a port that comes and goes, and directories.
+//! A session's browser as the CDP proxy sees it: DevTools that come and go, and directories.
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::viewer::Session;
+use crate::browser::Endpoint;
 
 /// Where a session's browser reads and writes, as its own processes name these places.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,21 +30,21 @@ pub enum BrowserEnd {
 impl Session {
     /// Whether it has a browser of its own at all, up or not.
     pub fn has_browser(&self) -> bool {
-        self.inner.facts.devtools_port.is_some()
+        self.inner.facts.devtools.is_some()
     }
 
-    /// The DevTools port of its browser, while one runs.
-    pub fn devtools_port(&self) -> Option<u16> {
-        self.inner.facts.devtools_port.as_ref().and_then(|port| *port.borrow())
+    /// The DevTools of its browser, while one runs.
+    pub fn devtools(&self) -> Option<Endpoint> {
+        self.inner.facts.devtools.as_ref().and_then(|devtools| *devtools.borrow())
     }
 
-    /// Waits until its browser is no longer the one behind `port`, which says nothing about how the browser is before that.
-    pub async fn browser_left(&self, port: u16) -> BrowserEnd {
+    /// Waits until its browser is no longer the one at `endpoint`, which says nothing about how the browser is before that.
+    pub async fn browser_left(&self, endpoint: Endpoint) -> BrowserEnd {
         let over = self.over();
         let restarted = async {
-            match &self.inner.facts.devtools_port {
+            match &self.inner.facts.devtools {
                 // The sender lives as long as the service; its end is the session's.
-                Some(now) => drop(now.clone().wait_for(|now| *now != Some(port)).await),
+                Some(now) => drop(now.clone().wait_for(|now| *now != Some(endpoint)).await),
                 None => std::future::pending().await,
             }
         };

@@ -11,7 +11,7 @@ use super::places::{self, RuntimeDir};
 use super::spec::Parts;
 use super::status::BROWSER;
 use super::viewer::Facts;
-use crate::browser::{Chromium, Owner, Places, ProfileDir, ProfileError, Screen};
+use crate::browser::{Chromium, Owner, Places, Ports, ProfileDir, ProfileError, Screen};
 use crate::display::{Cookie, Reservation, ReserveError, Xvfb};
 use crate::ids::ProfileName;
 use crate::supervise::{Confinement, Identity, Program, RestartPolicy, ServiceSpec, Timing};
@@ -75,6 +75,8 @@ pub(super) struct Site {
     pub(super) slot: u32,
     /// Whom its programs run as; none where the daemon is not root.
     pub(super) identity: Option<Identity>,
+    /// For its browser; all sessions share them.
+    pub(super) devtools_ports: Arc<Ports>,
 }
 
 impl Site {
@@ -210,12 +212,12 @@ impl Ground {
             let places = Places {
                 profile: Arc::clone(profile),
                 tmp: runtime.tmp(),
-                devtools_ports: site.host.isolation.devtools_ports.clone(),
+                devtools_ports: Arc::clone(&site.devtools_ports),
             };
             let (width, height) = (parts.display.width, parts.display.height);
             let screen = Screen { width, height, variables: Box::new(move || display.variables()) };
             let chromium = Arc::new(Chromium::new(config.clone(), confinement.clone(), places, screen));
-            facts.devtools_port = Some(chromium.devtools_port());
+            facts.devtools = Some(chromium.devtools());
             let home = profile.path().to_owned();
             facts.cdp_paths = Some(CdpPaths { downloads: home.join("Downloads"), home, tmp: runtime.tmp() });
             browser = Some(Arc::clone(&chromium));

@@ -17,7 +17,7 @@ use super::record::{Cause, End, SessionRecord, Warmth};
 use super::spec::{Parts, Spec};
 use super::status::{BROWSER, ComponentStatus, SessionState, SessionStatus};
 use super::viewer::{About, Backend, Counts, Facts, Inner, Session, Terms};
-use crate::browser::{Chromium, Client, watch_tabs};
+use crate::browser::{Chromium, Client, Endpoint, watch_tabs};
 use crate::clock;
 use crate::errors::chain;
 use crate::ids::ProfileName;
@@ -191,9 +191,9 @@ impl Life {
                     tracing::error!(session = %order.spec.id, "the supervisor of a spare has ended");
                 }
             } else if !same_page {
-                let (port, id) = (browser.devtools_port(), order.spec.id.clone());
+                let (devtools, id) = (browser.devtools(), order.spec.id.clone());
                 standing.scope.spawn("open page", async move {
-                    if let Err(error) = open_page(port, &page).await {
+                    if let Err(error) = open_page(devtools, &page).await {
                         // Without the address: pages are the user's business.
                         tracing::warn!(session = %id, error, "a warm browser did not open its page");
                     }
@@ -294,9 +294,9 @@ impl Life {
         entry.session(&session.record());
         standing.scope.spawn("ledger", enter_ready(session.clone(), entry.clone()));
         standing.scope.spawn("session status", publish_status(sources, chronicle.clone(), status));
-        if let Some(port) = standing.facts.devtools_port.clone() {
+        if let Some(devtools) = standing.facts.devtools.clone() {
             let chronicle = chronicle.clone();
-            let tabs = watch_tabs(port, move || tab_crashed(&inner, &chronicle));
+            let tabs = watch_tabs(devtools, move || tab_crashed(&inner, &chronicle));
             standing.scope.spawn("tabs", tabs);
         }
         if let Some(browser) = &standing.browser {
@@ -422,11 +422,11 @@ fn is_up(group: &GroupStatus, hold_browser: bool) -> bool {
         .all(|service| service.state == ServiceState::Up)
 }
 
-async fn open_page(mut port: watch::Receiver<Option<u16>>, page: &str) -> Result<(), String> {
+async fn open_page(mut devtools: watch::Receiver<Option<Endpoint>>, page: &str) -> Result<(), String> {
     let open = async {
-        let port = port.wait_for(Option::is_some).await.map(|port| *port).ok().flatten();
-        let port = port.ok_or_else(|| "it has ended".to_owned())?;
-        let mut client = Client::connect(port).await.map_err(|error| chain(&error))?;
+        let endpoint = devtools.wait_for(Option::is_some).await.map(|endpoint| *endpoint).ok().flatten();
+        let endpoint = endpoint.ok_or_else(|| "it has ended".to_owned())?;
+        let mut client = Client::connect(endpoint).await.map_err(|error| chain(&error))?;
         client.open(page).await.map_err(|error| chain(&error))
     };
     timeout(OPEN_DEADLINE, open).await.map_err(|_| "it took too long".to_owned())?

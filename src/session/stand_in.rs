@@ -18,6 +18,7 @@ use super::record::Warmth;
 use super::request::Kind;
 use super::status::{SessionState, SessionStatus};
 use super::viewer::{About, Backend, Counts, Facts, Inner, Session, Terms, ViewerEnd};
+use crate::browser::Endpoint;
 use crate::rfb::Access;
 use crate::vnc::Activity;
 
@@ -54,16 +55,16 @@ pub(crate) fn session(
     stand_in(id, user, splice, status.subscribe(), Facts::default())
 }
 
-/// A ready session with a browser behind `port`, and no picture.
+/// A ready session with a browser at `devtools`, and no picture.
 pub(crate) fn session_with_browser(
     id: &str,
-    port: watch::Receiver<Option<u16>>,
+    devtools: watch::Receiver<Option<Endpoint>>,
     status: watch::Receiver<SessionStatus>,
 ) -> Session {
     let splice = Splice { upstream: nowhere(), end: watch::Sender::new(None).subscribe() };
     let cdp_paths =
         CdpPaths { downloads: "/s/home/Downloads".into(), home: "/s/home".into(), tmp: "/s/tmp".into() };
-    let facts = Facts { display: None, devtools_port: Some(port), cdp_paths: Some(cdp_paths) };
+    let facts = Facts { display: None, devtools: Some(devtools), cdp_paths: Some(cdp_paths) };
     stand_in(id, None, splice, status, facts)
 }
 

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use super::record::{SessionRecord, Warmth};
 use super::request::Kind;
 use super::status::{SessionState, SessionStatus};
+use crate::browser::Endpoint;
 use crate::ids::{ProfileName, SessionId, UserId};
 use crate::rfb::Access;
 use crate::supervise::GroupHandle;
@@ -137,13 +138,13 @@ impl Drop for Counted<'_> {
     }
 }
 
-/// Where a session's X display and DevTools port are, for the host's own users.
+/// Where a session's X display and DevTools are, for the host's own users.
 #[derive(Clone, Default)]
 pub struct Facts {
     /// The X display, where the session has one of ours.
     pub display: Option<crate::display::Display>,
-    /// The DevTools port on loopback, while a browser is up.
-    pub devtools_port: Option<watch::Receiver<Option<u16>>>,
+    /// The DevTools on loopback, while a browser is up.
+    pub devtools: Option<watch::Receiver<Option<Endpoint>>>,
     /// Where its browser reads and writes, where it has one of ours.
     pub cdp_paths: Option<super::cdp::CdpPaths>,
 }
@@ -194,7 +195,7 @@ impl Session {
             automations: counts.automations.load(Ordering::Relaxed),
             tab_crashes: counts.tab_crashes.load(Ordering::Relaxed),
             display: display.map(|address| format!(":{}", address.number)),
-            devtools_port: self.devtools_port(),
+            devtools_port: self.devtools().map(Endpoint::port),
         }
     }
 

@@ -1,6 +1,5 @@
 //! To the browser: one question over HTTP, or a WebSocket to one of its targets.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::survey::survey;
+use crate::browser::Endpoint;
 use crate::cdp::discovery::{self, Kind};
 use crate::cdp::{Contexts, Policy};
 use crate::errors::chain;
@@ -31,7 +31,7 @@ const MAX_ANSWER: usize = 16 * 1024 * 1024;
 pub(in crate::gateway) struct Upstream {
     pub(super) stream: TcpStream,
     pub(super) leftover: Bytes,
-    pub(super) port: u16,
+    pub(super) endpoint: Endpoint,
     pub(super) target: Target,
     /// For a connection that reaches some browser contexts only.
     pub(super) contexts: Option<Contexts>,
@@ -39,12 +39,11 @@ pub(in crate::gateway) struct Upstream {
 
 /// Asks the session's browser for `path`.
 pub(super) async fn ask(session: &Session, method: Method, path: &str) -> Result<Response<Bytes>, Refused> {
-    let port = port(session)?;
-    let address = address(port);
-    let request = Request::builder().method(method).uri(path).header("Host", address.to_string());
+    let endpoint = endpoint(session)?;
+    let request = Request::builder().method(method).uri(path).header("Host", endpoint.address().to_string());
     let request = request.body(Full::default()).map_err(|_| Refused::NoTarget)?;
     let exchange = async {
-        let stream = TcpStream::connect(address).await.map_err(|error| chain(&error))?;
+        let stream = endpoint.connect().await.map_err(|error| chain(&error))?;
         http::send(stream, request, MAX_ANSWER).await.map_err(|error| chain(&error))
     };
     match timeout(ANSWER_DEADLINE, exchange).await {
@@ -88,18 +87,17 @@ pub(in crate::gateway) async fn connect(
     };
     let kind = if target == Target::Browser { Kind::Browser } else { Kind::Page };
     let contexts = survey.as_ref().map(|survey| Contexts::new(kind, survey));
-    let port = port(session)?;
-    let address = address(port);
+    let endpoint = endpoint(session)?;
     let open = async {
-        let stream = TcpStream::connect(address).await.map_err(|error| chain(&error))?;
+        let stream = endpoint.connect().await.map_err(|error| chain(&error))?;
         stream.set_nodelay(true).map_err(|error| chain(&error))?;
-        match http::open_websocket(stream, &address.to_string(), &path).await {
+        match http::open_websocket(stream, &endpoint.address().to_string(), &path).await {
             Err(OpenError::Refused(_)) => Ok(None),
             opened => opened.map(Some).map_err(|error| chain(&error)),
         }
     };
     match timeout(ANSWER_DEADLINE, open).await {
-        Ok(Ok(Some((stream, leftover)))) => Ok(Upstream { stream, leftover, port, target, contexts }),
+        Ok(Ok(Some((stream, leftover)))) => Ok(Upstream { stream, leftover, endpoint, target, contexts }),
         // "No such target id" is a 500.
         Ok(Ok(None)) => Err(Refused::NoTarget),
         Ok(Err(error)) => {
@@ -110,14 +108,9 @@ pub(in crate::gateway) async fn connect(
     }
 }
 
-pub(super) fn port(session: &Session) -> Result<u16, Refused> {
+pub(super) fn endpoint(session: &Session) -> Result<Endpoint, Refused> {
     if !session.has_browser() {
         return Err(Refused::NoTarget);
     }
-    session.devtools_port().ok_or(Refused::BrowserNotReady(RETRY_AFTER))
-}
-
-/// An IP address as `Host`: Chromium refuses names that it does not know.
-fn address(port: u16) -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+    session.devtools().ok_or(Refused::BrowserNotReady(RETRY_AFTER))
 }

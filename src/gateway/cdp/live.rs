@@ -12,6 +12,7 @@ use super::down::{Down, Said};
 use super::metrics::Metrics;
 use super::up::{MAX_MESSAGE, Shared, Up};
 use crate::auth::Grant;
+use crate::browser::Endpoint;
 use crate::cdp::inbound::Inbound;
 use crate::cdp::{Barred, Policy};
 use crate::clock;
@@ -50,7 +51,7 @@ pub(in crate::gateway) async fn run(upgraded: Upgraded, live: Live) {
     let Live { grant, session, upstream, policy, seat, settings, metrics, mut clock_steps, request_id } =
         live;
     let Upgraded { io, leftover, peer, drain } = upgraded;
-    let Upstream { stream, leftover: begun, port, target, contexts } = upstream;
+    let Upstream { stream, leftover: begun, endpoint, target, contexts } = upstream;
     // Short, for people who follow one connection through the log.
     let connection = request_id.as_str().get(..8).unwrap_or_default();
     let gauge = Counted::new(metrics.connections.clone());
@@ -78,12 +79,12 @@ pub(in crate::gateway) async fn run(upgraded: Upgraded, live: Live) {
         biased;
         () = drain.cancelled() => Close::Draining,
         () = clock::reached(grant.expires_at, &mut clock_steps) => Close::Expired,
-        end = session.browser_left(port) => end.into(),
+        end = session.browser_left(endpoint) => end.into(),
         end = up.run(&shared) => end,
         end = down.run(&shared) => end,
     };
     let why = match ended {
-        Close::BrowserLeft => what_left(&session, port, &target).await,
+        Close::BrowserLeft => what_left(&session, endpoint, &target).await,
         other => other,
     };
     Box::pin(down.close(&mut up.client, why, &shared)).await;
@@ -102,11 +103,11 @@ impl From<BrowserEnd> for Close {
 }
 
 /// What ended when the browser ended a connection: it often does so before its supervisor knows.
-async fn what_left(session: &Session, port: u16, target: &Target) -> Close {
+async fn what_left(session: &Session, endpoint: Endpoint, target: &Target) -> Close {
     if session.is_over() {
         return Close::SessionEnded;
     }
-    if session.devtools_port() != Some(port) || *target == Target::Browser {
+    if session.devtools() != Some(endpoint) || *target == Target::Browser {
         return Close::BrowserRestarting;
     }
     let answers = timeout(LOOK_DEADLINE, ask(session, hyper::Method::GET, "/json/version")).await;

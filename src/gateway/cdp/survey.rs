@@ -2,8 +2,8 @@
 
 use tokio::time::timeout;
 
-use super::connect::{ANSWER_DEADLINE, RETRY_AFTER, port};
-use crate::browser::{Client, DevtoolsError};
+use super::connect::{ANSWER_DEADLINE, RETRY_AFTER, endpoint};
+use crate::browser::{Client, DevtoolsError, Endpoint};
 use crate::cdp::Survey;
 use crate::errors::chain;
 use crate::gateway::refused::Refused;
@@ -11,17 +11,17 @@ use crate::session::Session;
 
 /// Contexts and targets of the session's browser.
 pub(super) async fn survey(session: &Session) -> Result<Survey, Refused> {
-    let port = port(session)?;
-    let look = async { look(port).await.map(|(_client, survey)| survey) };
+    let endpoint = endpoint(session)?;
+    let look = async { look(endpoint).await.map(|(_client, survey)| survey) };
     in_time(session, look).await?.ok_or(Refused::NoTarget)
 }
 
 /// Opens an empty page in the default context where its last one is about to close: without any, Chromium ends. With no
 /// target named, which page it is about is not known. A page that closes meanwhile can still be the last.
 pub(super) async fn keep_a_page(session: &Session, closing: Option<&str>) -> Result<(), Refused> {
-    let port = port(session)?;
+    let endpoint = endpoint(session)?;
     let keep = async {
-        let (mut client, survey) = look(port).await?;
+        let (mut client, survey) = look(endpoint).await?;
         if survey.is_some_and(|survey| survey.is_last_page(closing)) {
             client.open_empty().await?;
         }
@@ -30,8 +30,8 @@ pub(super) async fn keep_a_page(session: &Session, closing: Option<&str>) -> Res
     in_time(session, keep).await
 }
 
-async fn look(port: u16) -> Result<(Client, Option<Survey>), DevtoolsError> {
-    let mut client = Client::connect_for_news(port).await?;
+async fn look(endpoint: Endpoint) -> Result<(Client, Option<Survey>), DevtoolsError> {
+    let mut client = Client::connect_for_news(endpoint).await?;
     let (contexts, targets) = client.survey().await?;
     let survey = Survey::read(&contexts, &targets).map_err(|error| {
         tracing::warn!(error = %chain(&error), "DevTools does not tell its contexts apart");

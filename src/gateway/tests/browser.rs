@@ -16,6 +16,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
+use crate::browser::Endpoint;
 use crate::session::{SessionState, SessionStatus};
 use crate::tasks::Scope;
 
@@ -23,7 +24,7 @@ pub(super) const GUID: &str = "9b41696a-815b-4707-972c-af21f1404b8c";
 
 /// A browser and its session's view of it.
 pub(super) struct Browser {
-    pub(super) port: watch::Sender<Option<u16>>,
+    pub(super) devtools: watch::Sender<Option<Endpoint>>,
     pub(super) status: watch::Sender<SessionStatus>,
     pub(super) address: SocketAddr,
     pub(super) connections: Arc<AtomicUsize>,
@@ -33,13 +34,18 @@ pub(super) struct Browser {
     pub(super) methods: Arc<Mutex<Vec<String>>>,
 }
 
+/// DevTools of this very process.
+pub(super) fn endpoint(port: u16) -> Endpoint {
+    Endpoint::new(port, nix::unistd::geteuid().as_raw())
+}
+
 impl Browser {
     pub(super) async fn start(scope: &mut Scope) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let status = SessionStatus { state: SessionState::Ready, ready: None, end: None, components: vec![] };
         let browser = Self {
-            port: watch::Sender::new(Some(address.port())),
+            devtools: watch::Sender::new(Some(endpoint(address.port()))),
             status: watch::Sender::new(status),
             address,
             connections: Arc::default(),

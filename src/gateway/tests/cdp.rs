@@ -14,9 +14,10 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
-use super::browser::GUID;
+use super::browser::{GUID, endpoint};
 use super::support::*;
 use crate::auth::{Claims, Role};
+use crate::browser::Endpoint;
 
 const ROUTE: &str = "/sessions/cdp/cdp";
 
@@ -162,14 +163,21 @@ async fn what_is_not_there_is_refused_before_the_upgrade() {
     let page = |id: &str| format!("{ROUTE}/devtools/page/{id}");
     assert_eq!(world.upgrade(&page("Z9"), &once("a")).await.0, 404);
     assert_eq!(world.upgrade(&page("F1"), &once("a")).await.0, 404, "a file is nothing to act on");
-    world.browser.port.send_replace(None);
+    world.browser.devtools.send_replace(None);
     let (status, head) = world.upgrade(ROUTE, &once("a")).await;
     assert_eq!((status, head.contains("\r\nretry-after: 1\r\n")), (503, true), "{head}");
-    // Chosen, and not bound yet.
-    world.browser.port.send_replace(Some(1));
+    // Gone, and its supervisor does not know yet.
+    world.browser.devtools.send_replace(Some(endpoint(1)));
     assert_eq!(world.upgrade(ROUTE, &once("a")).await.0, 503);
     assert_eq!(fetch(&world, "GET", "/json/version", &once("b")).await.0, 503);
-    world.browser.port.send_replace(Some(world.browser.address.port()));
+    // And somebody else listens in its place.
+    let connections = world.browser.connections.load(Ordering::SeqCst);
+    let browsers = Endpoint::new(world.browser.address.port(), nix::unistd::geteuid().as_raw() + 1);
+    world.browser.devtools.send_replace(Some(browsers));
+    assert_eq!(world.upgrade(ROUTE, &once("a")).await.0, 503);
+    assert_eq!(fetch(&world, "GET", "/json/version", &once("e")).await.0, 503);
+    assert_eq!(world.browser.connections.load(Ordering::SeqCst), connections, "it hears nothing");
+    world.browser.devtools.send_replace(Some(endpoint(world.browser.address.port())));
     // A browser of another run.
     let old = format!("{ROUTE}/devtools/browser/00000000-0000-0000-0000-000000000000");
     assert_eq!(world.upgrade(&old, &once("a")).await.0, 101, "a refusal costs no token");
@@ -322,10 +330,10 @@ async fn each_end_has_its_code() {
     assert_eq!(closed_by(&world, "/devtools/page/A1", leave).await, 1000);
     for path in ["", "/devtools/page/A1"] {
         let restart = async |world: &World, _: &mut Client| {
-            world.browser.port.send_replace(None);
+            world.browser.devtools.send_replace(None);
         };
         assert_eq!(closed_by(&world, path, restart).await, 1012);
-        world.browser.port.send_replace(Some(port));
+        world.browser.devtools.send_replace(Some(endpoint(port)));
     }
     let expiring = signed(&claims("cdp", Some(Role::Automation), 2));
     let mut expiring = world.connect(ROUTE, &expiring).await.unwrap();
@@ -345,7 +353,7 @@ async fn an_end_in_the_middle_of_a_message_comes_behind_its_frame() {
         while !world.browser.seen("Test.half") {
             tokio::task::yield_now().await;
         }
-        world.browser.port.send_replace(None);
+        world.browser.devtools.send_replace(None);
     };
     assert_eq!(closed_by(&world, "", half).await, 1012);
 }

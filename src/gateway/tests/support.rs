@@ -129,7 +129,7 @@ impl World {
         let splice = || Some(Splice { upstream: upstream_address, end: ended.clone() });
         let browser = Browser::start(&mut scope).await;
         let sessions = sessions([
-            session_with_browser("cdp", browser.port.subscribe(), browser.status.subscribe()),
+            session_with_browser("cdp", browser.devtools.subscribe(), browser.status.subscribe()),
             session("s1", Some("u1"), splice(), &ended),
             session("starting", None, None, &ended),
             session("foreign", Some("u2"), splice(), &ended),

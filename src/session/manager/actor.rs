@@ -18,6 +18,7 @@ use super::super::slots::Slots;
 use super::super::spares::Shelf;
 use super::super::viewer::Session;
 use super::place::{Phase, Place, Queued};
+use crate::browser::Ports;
 use crate::clock;
 use crate::ids::SessionId;
 use crate::sys::Host;
@@ -39,6 +40,8 @@ pub(super) struct Actor {
     pub(super) stopping: Option<oneshot::Sender<()>>,
     pub(super) system: Host,
     pub(super) host: Arc<HostConfig>,
+    /// For the browsers of all sessions.
+    pub(super) devtools_ports: Arc<Ports>,
     pub(super) rules: Rules,
     pub(super) template: Config,
     pub(super) capacity: usize,

@@ -151,7 +151,12 @@ impl Actor {
         let uid = self.host.first_uid.saturating_add(slot);
         let identity = is_root.then_some(Identity { uid, gid: uid });
         let life = Life {
-            site: Site { host: Arc::clone(&self.host), slot, identity },
+            site: Site {
+                host: Arc::clone(&self.host),
+                slot,
+                identity,
+                devtools_ports: Arc::clone(&self.devtools_ports),
+            },
             system: self.system.clone(),
             template: Parts::of(&self.template),
             limits: self.rules.limits,

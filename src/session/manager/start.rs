@@ -19,6 +19,7 @@ use super::super::spec::Spec;
 use super::actor::Actor;
 use super::dismiss::REMEMBERED;
 use super::place::Waiting;
+use crate::browser::Ports;
 use crate::display::Reservation;
 use crate::sys::Host;
 use crate::tasks::Scope;
@@ -99,6 +100,7 @@ impl Manager {
             queue: VecDeque::new(),
             stopping: None,
             system: system.clone(),
+            devtools_ports: Ports::new(host.isolation.devtools_ports.clone()),
             host,
             rules,
             template,

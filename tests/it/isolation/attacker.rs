@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixStream};
@@ -20,6 +20,10 @@ use super::seat::Seat;
 const ORDER: &str = "VALETD_TEST_ATTACK";
 /// A line of its answer begins so; libtest prints around it.
 const ANSWER: &str = "attempt:";
+/// Ends an impostor.
+pub(super) const ENOUGH: &[u8] = b"enough";
+/// What came of an impostor that nobody told anything.
+pub(super) const HEARD_NOTHING: &str = "heard nothing";
 /// A firewall that drops in silence keeps an attempt waiting for so long.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -41,6 +45,8 @@ pub(super) enum Attempt {
     Terminate(i32),
     /// Whether System V shared memory of this uid can be seen.
     SysvShm(u32),
+    /// Listens on a loopback port in a browser's stead, until it is told [`ENOUGH`]. Has worked when it heard anything else.
+    Impersonate(u16),
 }
 
 impl Attempt {
@@ -81,7 +87,29 @@ impl Attempt {
                     false => Err(io::ErrorKind::NotFound.into()),
                 }
             }
+            Self::Impersonate(port) => impersonate(*port),
         }
+    }
+}
+
+fn impersonate(port: u16) -> io::Result<()> {
+    let listener = TcpListener::bind(("127.0.0.1", port))?;
+    let mut heard = None;
+    for stream in listener.incoming() {
+        let mut stream = stream?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut bytes = [0; 256];
+        // Whoever says nothing has told nothing.
+        let length = stream.read(&mut bytes).unwrap_or(0);
+        match &bytes[..length] {
+            b"" => {}
+            text if text == ENOUGH => break,
+            text => heard = Some(String::from_utf8_lossy(text).into_owned()),
+        }
+    }
+    match heard {
+        Some(_) => Ok(()),
+        None => Err(io::Error::other(HEARD_NOTHING)),
     }
 }
 

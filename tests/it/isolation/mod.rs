@@ -3,6 +3,7 @@
 
 mod attacker;
 mod attacks;
+mod impostor;
 mod pages;
 mod rules;
 mod seat;

@@ -60,7 +60,8 @@ pub(super) fn seat(daemon: &Daemon, id: &str, slot: usize) -> Seat {
     }
 }
 
-fn devtools(browser: i32) -> u16 {
+/// The port that a browser was told to listen on.
+pub(super) fn devtools(browser: i32) -> u16 {
     let line = std::fs::read(format!("/proc/{browser}/cmdline")).unwrap();
     let line = String::from_utf8_lossy(&line).replace('\0', " ");
     let rest = line.split_once("--remote-debugging-port=").unwrap().1;
