@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixStream};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,8 @@ use super::seat::Seat;
 const ORDER: &str = "VALETD_TEST_ATTACK";
 /// A line of its answer begins so; libtest prints around it.
 const ANSWER: &str = "attempt:";
+/// An impostor that nobody ends gives up.
+const IMPOSTURE: Duration = Duration::from_secs(60);
 /// Ends an impostor.
 pub(super) const ENOUGH: &[u8] = b"enough";
 /// What came of an impostor that nobody told anything.
@@ -94,9 +96,19 @@ impl Attempt {
 
 fn impersonate(port: u16) -> io::Result<()> {
     let listener = TcpListener::bind(("127.0.0.1", port))?;
+    listener.set_nonblocking(true)?;
+    let end = Instant::now() + IMPOSTURE;
     let mut heard = None;
-    for stream in listener.incoming() {
-        let mut stream = stream?;
+    loop {
+        let mut stream = match listener.accept() {
+            Ok((stream, _from)) => stream,
+            Err(_none_yet) if Instant::now() < end => {
+                std::thread::park_timeout(Duration::from_millis(5));
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        stream.set_nonblocking(false)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let mut bytes = [0; 256];
         // Whoever says nothing has told nothing.
