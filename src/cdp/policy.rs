@@ -286,7 +286,8 @@ pub(super) fn read<'a>(message: &'a [u8], envelope: &mut Envelope<'a>) -> Result
         }
         match which {
             0 => {
-                let id = std::str::from_utf8(member.value).ok().and_then(|digits| digits.parse().ok());
+                // Rust's own parser takes a plus sign and zeros in front, which are no JSON.
+                let id = serde_json::from_slice::<i32>(member.value).ok();
                 let text = "Message must have integer 'id' property";
                 envelope.to.id = Some(id.ok_or_else(|| invalid(text))?);
                 envelope.id_at = member.start..member.start + member.value.len();
