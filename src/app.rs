@@ -67,6 +67,9 @@ pub enum Error {
     /// The kernel does not tell of itself.
     #[error("cannot learn about this host from /proc")]
     Proc(#[source] std::io::Error),
+    /// The file of sessions is not there in time.
+    #[error("cannot open the state file in time")]
+    Slow(#[source] std::io::Error),
     /// The file of sessions cannot be looked after.
     #[error("cannot open the state file")]
     Store(#[from] StoreError),
@@ -287,7 +290,7 @@ async fn open_store(path: &Path, registry: &Registry) -> Result<Store, Error> {
     let metrics = store::Metrics::register(registry)?;
     let path = path.to_owned();
     let opened =
-        blocking(STORE_DEADLINE, move || Store::open(&path, metrics)).await.map_err(Error::Proc)??;
+        blocking(STORE_DEADLINE, move || Store::open(&path, metrics)).await.map_err(Error::Slow)??;
     if let Some(SetAside { path, damage }) = opened.set_aside {
         tracing::error!(kept = %path.display(), %damage, "the state file is of no use: the history of sessions begins anew");
     }
