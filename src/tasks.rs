@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-use tokio::task::{Id, JoinSet};
+use futures_util::FutureExt as _;
+use tokio::task::{Id, JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -119,11 +121,47 @@ pub async fn blocking<T: Send + 'static>(
     limit: Duration,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<T> {
-    match timeout(limit, tokio::task::spawn_blocking(work)).await {
-        Ok(Ok(outcome)) => Ok(outcome),
-        Ok(Err(error)) => Err(io::Error::other(error)),
-        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, format!("took over {} s", limit.as_secs()))),
+    match Blocking::start(work).within(limit).await {
+        Ok(outcome) => outcome,
+        Err(_unfinished) => {
+            Err(io::Error::new(io::ErrorKind::TimedOut, format!("took over {} s", limit.as_secs())))
+        }
     }
+}
+
+/// Work on a thread that may block. It cannot be stopped: dropped, it goes on alone.
+pub struct Blocking<T>(JoinHandle<T>);
+
+impl<T: Send + 'static> Blocking<T> {
+    /// Starts it.
+    pub fn start(work: impl FnOnce() -> T + Send + 'static) -> Self {
+        Self(tokio::task::spawn_blocking(work))
+    }
+
+    /// Its outcome, an error where it panicked; or itself again, where it takes longer than `limit`.
+    pub async fn within(mut self, limit: Duration) -> Result<io::Result<T>, Self> {
+        match timeout(limit, &mut self.0).await {
+            Ok(outcome) => Ok(outcome.map_err(io::Error::other)),
+            Err(_) => Err(self),
+        }
+    }
+
+    /// Its outcome, however long that takes.
+    ///
+    /// # Errors
+    /// When it panicked.
+    pub async fn done(self) -> io::Result<T> {
+        self.0.await.map_err(io::Error::other)
+    }
+}
+
+/// Runs `work` in this task and gives its outcome, or the message of the panic that ended it: for whoever has to put in order
+/// what a fault leaves.
+///
+/// # Errors
+/// The message.
+pub async fn caught<T>(work: impl Future<Output = T>) -> Result<T, String> {
+    AssertUnwindSafe(work).catch_unwind().await.map_err(|payload| panic_text(&*payload))
 }
 
 fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
@@ -145,6 +183,32 @@ mod tests {
         let finished = scope.join_next().await.unwrap();
         assert_eq!(finished, Finished { name: "bad", outcome: Outcome::Panicked("boom 1".into()) });
         assert_eq!(scope.join_next().await, None);
+    }
+
+    #[tokio::test]
+    async fn what_panics_can_be_caught_where_it_ran() {
+        assert_eq!(caught(async { 7 }).await, Ok(7));
+        let number = 1;
+        assert_eq!(
+            caught(async {
+                if number == 1 {
+                    panic!("boom {number}")
+                }
+            })
+            .await,
+            Err("boom 1".into())
+        );
+    }
+
+    #[tokio::test]
+    async fn blocking_work_that_takes_longer_can_be_waited_for_again() {
+        let (go, wait) = std::sync::mpsc::sync_channel(1);
+        let work = Blocking::start(move || wait.recv().unwrap());
+        let work = work.within(Duration::ZERO).await.err().unwrap();
+        go.send(7).unwrap();
+        assert_eq!(work.done().await.unwrap(), 7);
+        let bad = Blocking::start(|| panic!("boom")).within(Duration::from_secs(60)).await;
+        assert!(bad.ok().unwrap().is_err());
     }
 
     #[tokio::test(start_paused = true)]

@@ -250,8 +250,8 @@ impl From<CreateError> for Box<Refused> {
         match error {
             CreateError::Denied(denial) => Refused::denied(&denial),
             CreateError::Failed(error) => Refused::because(Trouble::StartFailed, chain(&error)),
-            CreateError::Over(record) => {
-                Refused::because(Trouble::SessionOver, format!("session {} has ended since", record.id))
+            CreateError::Over(_) | CreateError::Cancelled(_) => {
+                Refused::because(Trouble::SessionOver, error.to_string())
             }
             CreateError::Unresponsive(_) => Trouble::Unresponsive.into(),
         }

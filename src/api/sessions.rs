@@ -168,8 +168,17 @@ impl Context {
         let ended_before = record.state == SessionState::Stopped;
         self.audit(&operator, "end", Some(id), if ended_before { "ended before" } else { "ending" });
         let mut timed_out = false;
-        if let (Some(limit), Some(session), false) = (wait, session, ended_before) {
-            match timeout(limit, self.state.sessions.wait_gone(&session)).await {
+        if let (Some(limit), false) = (wait, ended_before) {
+            let sessions = &self.state.sessions;
+            let gone = async {
+                let session = match session {
+                    Some(session) => session,
+                    // It is being put together, and ends as soon as it is.
+                    None => sessions.wait_for(id).await,
+                };
+                sessions.wait_gone(&session).await
+            };
+            match timeout(limit, gone).await {
                 Ok(ended) => record = ended,
                 Err(_) => timed_out = true,
             }

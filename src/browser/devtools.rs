@@ -126,7 +126,7 @@ impl Client {
         }
     }
 
-    /// Shows `url` in the first tab.
+    /// Has the first tab go to `url`; returns when it has set out, which is before it has arrived.
     ///
     /// # Errors
     /// When there is no tab, the connection broke or the browser refused.
@@ -138,7 +138,18 @@ impl Client {
         let attached = self.command(method, &json!({ "targetId": page, "flatten": true })).await?;
         let session = attached["sessionId"].as_str().ok_or_else(|| nothing("session"))?.to_owned();
         self.send("Page.navigate", &json!({ "url": url }), Some(&session)).await?;
-        self.answer("Page.navigate").await.map(drop)
+        let navigation = self.last_id;
+        // Its answer comes with the site's. The browser takes commands in order: with an answer to the next one, it has begun.
+        self.send("Browser.getVersion", &json!({}), None).await?;
+        loop {
+            match self.next().await? {
+                Answer { id: Some(id), error: Some(AnswerError { message }), .. } if id == navigation => {
+                    return Err(Error::Command { method: "Page.navigate", message });
+                }
+                Answer { id: Some(id), .. } if id == self.last_id => return Ok(()),
+                _ => {}
+            }
+        }
     }
 
     /// Which contexts and targets there are: the results of `Target.getBrowserContexts` and `Target.getTargets`.

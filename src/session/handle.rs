@@ -11,6 +11,7 @@ use super::record::SessionRecord;
 use super::request::{Amendment, CreateRequest, Idempotency};
 use super::viewer::Session;
 use crate::ids::SessionId;
+use crate::store::SessionKey;
 
 /// For an answer that the manager gives without waiting for anything.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
@@ -33,7 +34,7 @@ pub(super) struct Create {
     pub(super) request: CreateRequest,
     pub(super) idempotency: Option<Idempotency>,
     /// What an earlier run of the daemon made of that key: the digest of the request, and its session.
-    pub(super) recalled: Option<([u8; 32], SessionId)>,
+    pub(super) recalled: Option<([u8; 32], SessionKey)>,
     pub(super) reply: oneshot::Sender<Result<Created, CreateError>>,
 }
 
@@ -56,8 +57,11 @@ pub enum CreateError {
     #[error("the session could not be started")]
     Failed(#[source] super::life::Error),
     /// The same request came before, and its session has ended since.
-    #[error("the session of this idempotency key has ended")]
-    Over(Box<SessionRecord>),
+    #[error("session {0} has ended since")]
+    Over(SessionId),
+    /// It was ended before it had begun.
+    #[error("session {0} was ended before it had begun")]
+    Cancelled(SessionId),
     /// The manager does not answer.
     #[error(transparent)]
     Unresponsive(#[from] Unresponsive),

@@ -11,7 +11,7 @@ use super::viewer::Viewers;
 use crate::clock::{unix_ms, unix_now_ms};
 use crate::errors::chain;
 use crate::hex;
-use crate::ids::{ProfileName, SessionId};
+use crate::ids::ProfileName;
 use crate::store::{IdempotencyRow, ProcessRow, SessionKey, SessionRow, Store};
 use crate::sys::leftover::{self, Outcome, Recorded};
 use crate::sys::procfs::Stat;
@@ -36,8 +36,7 @@ pub(super) struct Entry {
     pub(super) ledger: Ledger,
     pub(super) slot: u32,
     pub(super) uid: u32,
-    created: SystemTime,
-    id: SessionId,
+    key: SessionKey,
 }
 
 impl Ledger {
@@ -46,12 +45,12 @@ impl Ledger {
         Self { store, boot_id, run }
     }
 
-    pub(super) fn entry(&self, id: &SessionId, created: SystemTime, slot: u32, uid: u32) -> Entry {
-        Entry { ledger: self.clone(), slot, uid, created, id: id.clone() }
+    pub(super) fn entry(&self, key: SessionKey, slot: u32, uid: u32) -> Entry {
+        Entry { ledger: self.clone(), slot, uid, key }
     }
 
     /// The session that a request made in an earlier run of the daemon, and the digest of what was asked for.
-    pub(super) async fn recall(&self, key: &[u8; 32]) -> Option<([u8; 32], SessionId)> {
+    pub(super) async fn recall(&self, key: &[u8; 32]) -> Option<([u8; 32], SessionKey)> {
         match self.store.idempotency(&hex::encode(key)).await {
             Ok(row) => row.and_then(|row| Some((hex::decode(&row.fingerprint)?, row.session))),
             Err(error) => {
@@ -61,7 +60,7 @@ impl Ledger {
         }
     }
 
-    pub(super) fn remember(&self, idempotency: Idempotency, session: &SessionId) {
+    pub(super) fn remember(&self, idempotency: Idempotency, session: &SessionKey) {
         self.store.put_idempotency(IdempotencyRow {
             key: hex::encode(&idempotency.key),
             fingerprint: hex::encode(&idempotency.fingerprint),
@@ -120,10 +119,6 @@ impl Ledger {
 }
 
 impl Entry {
-    fn key(&self) -> SessionKey {
-        SessionKey { id: self.id.clone(), created_ms: unix_ms(self.created) }
-    }
-
     /// The session as it is now.
     pub(super) fn session(&self, record: &SessionRecord) {
         let labels = serde_json::to_string(&record.labels).unwrap_or_default();
@@ -132,7 +127,7 @@ impl Entry {
             "warmth": record.warmth.as_str(),
         });
         self.ledger.store.put_session(SessionRow {
-            key: self.key(),
+            key: self.key.clone(),
             user: record.user.clone(),
             kind: record.kind.as_str().to_owned(),
             profile: record.profile.as_ref().map(|profile| profile.as_str().to_owned()),
@@ -158,14 +153,14 @@ impl Entry {
         }
         match now.pid.and_then(|pid| Stat::of(pid).ok()) {
             Some(stat) => self.ledger.store.put_process(ProcessRow {
-                session: self.key(),
+                session: self.key.clone(),
                 service: now.name.to_owned(),
                 pid: stat.pid,
                 start_time: stat.start_time,
                 cgroup: None,
                 boot_id: self.ledger.boot_id.clone(),
             }),
-            None => self.ledger.store.forget_process(&self.key(), now.name),
+            None => self.ledger.store.forget_process(&self.key, now.name),
         }
     }
 }
@@ -264,6 +259,10 @@ mod tests {
         }
     }
 
+    fn key(record: &SessionRecord) -> SessionKey {
+        SessionKey { id: record.id.clone(), created_ms: unix_ms(record.created) }
+    }
+
     #[tokio::test]
     async fn a_session_that_ended_is_remembered_as_it_was_by_the_next_run() {
         let dir = tempfile::tempdir().unwrap();
@@ -275,7 +274,7 @@ mod tests {
             end: Some(end),
             ..session("s1")
         };
-        first.entry(&ended.id, ended.created, 3, 20_003).session(&ended);
+        first.entry(key(&ended), 3, 20_003).session(&ended);
         drop(first);
         assert_eq!(ledger(dir.path(), "boot", "two").recover(10).await, [ended]);
     }
@@ -285,7 +284,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let first = ledger(dir.path(), "boot", "one");
         let live = session("s1");
-        first.entry(&live.id, live.created, 0, 20_000).session(&live);
+        first.entry(key(&live), 0, 20_000).session(&live);
         drop(first);
         let recovered = ledger(dir.path(), "boot", "two").recover(10).await;
         let [record] = recovered.as_slice() else { panic!("{recovered:?}") };
@@ -299,12 +298,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let first = ledger(dir.path(), "boot", "one");
         let live = session("s1");
-        let entry = first.entry(&live.id, live.created, 0, 20_000);
+        let entry = first.entry(key(&live), 0, 20_000);
         entry.session(&live);
         // This test's own parent, said to have started at another time: a signal would be noticed.
         let parent = nix::unistd::getppid().as_raw().cast_unsigned();
         first.store.put_process(ProcessRow {
-            session: entry.key(),
+            session: entry.key.clone(),
             service: "browser".into(),
             pid: parent,
             start_time: Stat::of(parent).unwrap().start_time + 1,
@@ -321,11 +320,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let first = ledger(dir.path(), "boot", "one");
         let idempotency = Idempotency { key: [7; 32], fingerprint: [9; 32] };
-        let id: SessionId = "s1".parse().unwrap();
-        first.remember(idempotency, &id);
+        let key = SessionKey { id: "s1".parse().unwrap(), created_ms: 1 };
+        first.remember(idempotency, &key);
         drop(first);
         let second = ledger(dir.path(), "boot", "two");
-        assert_eq!(second.recall(&[7; 32]).await, Some(([9; 32], id)));
+        assert_eq!(second.recall(&[7; 32]).await, Some(([9; 32], key)));
         assert_eq!(second.recall(&[8; 32]).await, None);
     }
 }

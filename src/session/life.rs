@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
+use super::ends::{Ending, expired, hurried, idle, not_started, told};
 use super::events::{EventLog, Happening};
 use super::external;
 use super::launch::{self, Assembly, Ground, Site};
@@ -15,20 +16,19 @@ use super::ledger::{Entry, Ledger};
 use super::publish::{Chronicle, Sources, publish_status, tab_crashed};
 use super::record::{Cause, End, SessionRecord, Warmth};
 use super::spec::{Parts, Spec};
-use super::status::{BROWSER, ComponentStatus, SessionState, SessionStatus};
+use super::status::{BROWSER, SessionState};
 use super::viewer::{About, Backend, Counts, Facts, Inner, Session, Terms};
 use crate::browser::{Chromium, Client, Endpoint, watch_tabs};
-use crate::clock;
 use crate::errors::chain;
 use crate::ids::ProfileName;
 use crate::supervise::{Group, GroupHandle, GroupStatus, ServiceState, StopReport};
 use crate::sys::{Host, Limits};
-use crate::tasks::{Scope, blocking};
+use crate::tasks::{Blocking, Scope, caught};
 use crate::vnc::{Activity, RfbAddress, RfbSource};
 
-/// For directories, cookie and profile. A large profile changes hands file by file.
+/// For directories, cookie and profile; after it, whoever waits is told. A large profile changes hands file by file.
 const ASSEMBLY_DEADLINE: Duration = Duration::from_secs(20);
-/// For all that a session has on the host to be given back.
+/// For all that a session has on the host to be given back; after it, that is said.
 const RETURN_DEADLINE: Duration = Duration::from_secs(20);
 /// From a session's end to the kill of what is left of it.
 pub(super) const STOP_BUDGET: Duration = Duration::from_secs(20);
@@ -50,8 +50,11 @@ pub enum Error {
     #[error("cannot put the session together")]
     Assemble(#[from] launch::Error),
     /// It took too long.
-    #[error("cannot put the session together in time")]
-    Slow(#[source] io::Error),
+    #[error("cannot put the session together within {} s", ASSEMBLY_DEADLINE.as_secs())]
+    Slow,
+    /// The thread that did it panicked, which would be a bug.
+    #[error("cannot put the session together")]
+    Thread(#[source] io::Error),
     /// No randomness for its id.
     #[error("the system gives no random bytes")]
     Random(#[source] aws_lc_rs::error::Unspecified),
@@ -61,28 +64,23 @@ pub enum Error {
     /// Its services do not fit together, or cannot be contained.
     #[error("cannot supervise the session")]
     Supervise(#[from] crate::supervise::GraphError),
-}
-
-/// How a session is to end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Ending {
-    pub(super) end: End,
-    /// When what is left of it is killed.
-    pub(super) deadline: Instant,
+    /// A fault of ours, which would be a bug.
+    #[error("the session's task panicked: {0}")]
+    Panicked(String),
 }
 
 /// A session that was admitted.
 pub(super) struct Order {
-    pub(super) spec: Spec,
+    pub(super) spec: Arc<Spec>,
     pub(super) terms: watch::Receiver<Terms>,
 }
 
 /// How a session begins.
 pub(super) enum Birth {
     /// Somebody asked for it.
-    Ordered(Box<Order>),
+    Ordered(Order),
     /// Nobody has yet. It gets as far as it can, and waits.
-    Spare(Warmth, oneshot::Receiver<Box<Order>>),
+    Spare(Warmth, oneshot::Receiver<Order>),
 }
 
 /// To the manager, of the session in a slot.
@@ -91,6 +89,8 @@ pub(super) enum Note {
     SpareReady,
     /// It has been put together, and its processes start.
     Born(Session),
+    /// It takes too long to be put together. It will be over all the same, when what was begun is done.
+    Late(Error),
     /// Processes of it survive SIGKILL.
     Stuck,
     /// Nothing of it is left.
@@ -126,15 +126,18 @@ struct Standing {
 impl Life {
     /// The task.
     pub(super) async fn run(mut self, birth: Birth) {
-        let outcome = match birth {
-            Birth::Ordered(order) => self.ordered(*order).await.map(Some),
-            Birth::Spare(warmth, assigned) => self.spare(warmth, assigned).await,
+        let life = async {
+            match birth {
+                Birth::Ordered(order) => self.ordered(order).await.map(Some),
+                Birth::Spare(warmth, assigned) => self.spare(warmth, assigned).await,
+            }
         };
+        let outcome = caught(life).await.unwrap_or_else(|message| Err(Error::Panicked(message)));
         self.note(Note::Over(outcome.map(|record| record.map(Box::new)))).await;
     }
 
     async fn ordered(&mut self, order: Order) -> Result<SessionRecord, Error> {
-        let Spec { made_of, profile, limits, id, .. } = &order.spec;
+        let Spec { made_of, profile, limits, id, .. } = &*order.spec;
         let standing = self.stand_up(made_of, profile.clone(), *limits, false, id.as_str()).await?;
         standing.group.start();
         Ok(self.reside(standing, order, Warmth::Cold).await)
@@ -143,7 +146,7 @@ impl Life {
     async fn spare(
         &mut self,
         warmth: Warmth,
-        assigned: oneshot::Receiver<Box<Order>>,
+        mut assigned: oneshot::Receiver<Order>,
     ) -> Result<Option<SessionRecord>, Error> {
         let hold_browser = warmth != Warmth::Browser;
         let label = format!("spare-{}", self.site.slot);
@@ -161,15 +164,17 @@ impl Life {
         }
         let order = match ready {
             true => tokio::select! {
-                order = assigned => order.ok(),
+                order = &mut assigned => order.ok(),
                 // A spare that fails is no spare.
                 _failed = services.wait_for(|group| !is_up(group, hold_browser)) => None,
                 _ending = self.ending.wait_for(Option::is_some) => None,
             },
             false => None,
         };
-        if let Some(order) = order {
-            return Ok(Some(self.take_over(standing, *order, warmth).await));
+        // Nothing can be ordered from here on, and what was in the last moment is done.
+        assigned.close();
+        if let Some(order) = order.or_else(|| assigned.try_recv().ok()) {
+            return Ok(Some(self.take_over(standing, order, warmth).await));
         }
         let end = End { cause: Cause::Requested, reason: None };
         let ending = Ending { end, deadline: Instant::now() + SPARE_STOP_BUDGET };
@@ -178,7 +183,7 @@ impl Life {
     }
 
     /// Makes a spare somebody's session.
-    async fn take_over(&mut self, mut standing: Standing, order: Order, warmth: Warmth) -> SessionRecord {
+    async fn take_over(&mut self, standing: Standing, order: Order, warmth: Warmth) -> SessionRecord {
         standing.group.rename(order.spec.id.as_str());
         let config = order.spec.made_of.browser.clone();
         if let (Some(browser), Some(config)) = (&standing.browser, config) {
@@ -191,13 +196,13 @@ impl Life {
                     tracing::error!(session = %order.spec.id, "the supervisor of a spare has ended");
                 }
             } else if !same_page {
-                let (devtools, id) = (browser.devtools(), order.spec.id.clone());
-                standing.scope.spawn("open page", async move {
-                    if let Err(error) = open_page(devtools, &page).await {
-                        // Without the address: pages are the user's business.
-                        tracing::warn!(session = %id, error, "a warm browser did not open its page");
-                    }
-                });
+                // Before anybody is let in: an automation's first navigation must not be undone by this one.
+                // Without the address: pages are the user's business.
+                let session = &order.spec.id;
+                match open_page(browser.devtools(), &page).await {
+                    Ok(()) => tracing::debug!(%session, "a warm browser set out for its page"),
+                    Err(error) => tracing::warn!(%session, error, "a warm browser did not open its page"),
+                }
             }
         }
         self.reside(standing, order, warmth).await
@@ -212,9 +217,17 @@ impl Life {
         label: &str,
     ) -> Result<Standing, Error> {
         let (site, made_of) = (self.site.clone(), parts.clone());
-        let prepared =
-            blocking(ASSEMBLY_DEADLINE, move || Ground::prepare(&site, &made_of, profile.as_ref()));
-        let ground = prepared.await.map_err(Error::Slow)??;
+        let work = Blocking::start(move || Ground::prepare(&site, &made_of, profile.as_ref()));
+        let ground = match work.within(ASSEMBLY_DEADLINE).await {
+            Ok(prepared) => prepared.map_err(Error::Thread)??,
+            Err(unfinished) => {
+                self.note(Note::Late(Error::Slow)).await;
+                if let Ok(Ok(ground)) = unfinished.done().await {
+                    self.give_back(ground).await;
+                }
+                return Err(Error::Slow);
+            }
+        };
         for (path, holds) in ground.paths() {
             match holds {
                 Some(text) => self.system.remove_on_death_if_holds(&path, text).await,
@@ -253,7 +266,7 @@ impl Life {
     async fn reside(&mut self, mut standing: Standing, order: Order, warmth: Warmth) -> SessionRecord {
         let Order { spec, terms } = order;
         let uid = self.site.identity.map_or_else(|| nix::unistd::geteuid().as_raw(), |identity| identity.uid);
-        let entry = self.ledger.entry(&spec.id, spec.created, self.site.slot, uid);
+        let entry = self.ledger.entry(spec.key(), self.site.slot, uid);
         let chronicle = Chronicle {
             id: spec.id.clone(),
             terms: terms.clone(),
@@ -386,8 +399,18 @@ impl Life {
         for (path, _) in ground.paths() {
             self.system.forget(&path).await;
         }
-        if let Err(error) = blocking(RETURN_DEADLINE, move || drop(ground)).await {
-            tracing::warn!(slot = self.site.slot, error = %chain(&error), "what a session had is not all given back");
+        let returned = match Blocking::start(move || drop(ground)).within(RETURN_DEADLINE).await {
+            Ok(returned) => returned,
+            Err(unfinished) => {
+                tracing::error!(
+                    slot = self.site.slot,
+                    "what a session had is not given back in time: its place is taken until it is"
+                );
+                unfinished.done().await
+            }
+        };
+        if let Err(error) = returned {
+            tracing::error!(slot = self.site.slot, error = %chain(&error), "what a session had is not all given back");
         }
     }
 
@@ -395,20 +418,6 @@ impl Life {
         if self.notes.send((self.site.slot, note)).await.is_err() {
             tracing::trace!("the manager has ended");
         }
-    }
-}
-
-async fn told(ending: &mut watch::Receiver<Option<Ending>>) -> Option<Ending> {
-    ending.wait_for(Option::is_some).await.ok().and_then(|ending| ending.clone())
-}
-
-/// Waits until less time is left than until `deadline`.
-async fn hurried(ending: &mut watch::Receiver<Option<Ending>>, deadline: Instant) -> Ending {
-    let sooner = |other: &Option<Ending>| other.as_ref().is_some_and(|other| other.deadline < deadline);
-    let told = ending.wait_for(sooner).await.ok().and_then(|ending| ending.clone());
-    match told {
-        Some(sooner) => sooner,
-        None => std::future::pending().await,
     }
 }
 
@@ -443,46 +452,4 @@ async fn tell_resets(mut resets: watch::Receiver<u64>, chronicle: Chronicle) {
     while resets.changed().await.is_ok() {
         chronicle.tell(Happening::ProfileReset);
     }
-}
-
-/// Ends when the session's time is over, however it was changed meanwhile.
-async fn expired(mut terms: watch::Receiver<Terms>) {
-    loop {
-        let expiry = terms.borrow_and_update().expires.map(|expiry| expiry.at);
-        tokio::select! {
-            () = clock::until(expiry) => return,
-            changed = terms.changed() => if changed.is_err() { std::future::pending::<()>().await },
-        }
-    }
-}
-
-/// Ends when nobody has used the session for as long as its terms say. It is not idle before it was ready.
-async fn idle(session: &Session, mut terms: watch::Receiver<Terms>) {
-    let mut status = session.watch();
-    if status.wait_for(|status| status.ready.is_some()).await.is_err() {
-        std::future::pending::<()>().await;
-    }
-    let activity = &session.inner.activity;
-    activity.touch(Instant::now());
-    loop {
-        let limit = terms.borrow_and_update().idle_timeout;
-        tokio::select! {
-            () = activity.idle(limit) => return,
-            changed = terms.changed() => if changed.is_err() { std::future::pending::<()>().await },
-        }
-    }
-}
-
-/// Ends when a session has not been ready once within `deadline`, with what was in its way.
-async fn not_started(
-    mut status: watch::Receiver<SessionStatus>,
-    deadline: Option<Duration>,
-) -> Option<String> {
-    let Some(deadline) = deadline else { return std::future::pending().await };
-    if timeout(deadline, status.wait_for(|status| status.ready.is_some())).await.is_ok() {
-        std::future::pending::<()>().await;
-    }
-    let status = status.borrow();
-    let culprit = status.components.iter().find(|component| component.status != ComponentStatus::Ok)?;
-    Some(format!("{}: {}", culprit.name, culprit.reason.as_deref().unwrap_or("not up")))
 }

@@ -8,6 +8,7 @@ mod admission;
 mod cdp;
 pub mod config;
 mod directory;
+mod ends;
 mod events;
 mod external;
 mod handle;

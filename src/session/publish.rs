@@ -74,18 +74,20 @@ pub(super) async fn publish_status(
     chronicle: Chronicle,
     status: watch::Sender<SessionStatus>,
 ) {
-    let mut first = true;
+    let mut is_first = true;
     loop {
         let before = status.borrow().clone();
         let next = sources.derive(before.ready);
+        let first = std::mem::take(&mut is_first);
         // A warm session is ready from the start, and those who listen wait for that.
-        if std::mem::take(&mut first) || before.state != next.state {
+        if first || before.state != next.state {
             tracing::info!(session = %chronicle.id, state = next.state.as_str(), "session state");
             chronicle.tell(Happening::State(next.state));
         }
         for component in &next.components {
             let known = before.components.iter().find(|known| known.name == component.name);
-            chronicle.entry.process(known, component);
+            // Its processes have run since before it was anybody's, and are entered nowhere yet.
+            chronicle.entry.process(known.filter(|_| !first), component);
             if let Some(reason) = newly_failing(before.state, known, component) {
                 chronicle.tell(Happening::ServiceFailed { service: component.name, reason });
             }

@@ -18,7 +18,7 @@ pub(super) struct Spare {
     pub(super) assign: Assign,
 }
 
-pub(super) type Assign = oneshot::Sender<Box<Order>>;
+pub(super) type Assign = oneshot::Sender<Order>;
 
 /// All spares.
 pub(super) struct Shelf {
@@ -108,7 +108,7 @@ impl Shelf {
 mod tests {
     use super::*;
 
-    fn spare(slot: u32, warmth: Warmth) -> (Spare, oneshot::Receiver<Box<Order>>) {
+    fn spare(slot: u32, warmth: Warmth) -> (Spare, oneshot::Receiver<Order>) {
         let (assign, assigned) = oneshot::channel();
         (Spare { slot, warmth, assign }, assigned)
     }

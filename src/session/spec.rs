@@ -5,8 +5,13 @@ use std::time::{Duration, SystemTime};
 
 use super::admission::Denial;
 use super::config::{Config, Rules};
+use super::record::{End, SessionRecord, Warmth};
 use super::request::{CreateRequest, Kind};
+use super::status::SessionState;
+use super::viewer::Viewers;
+use crate::clock::unix_ms;
 use crate::ids::{ProfileName, SessionId, UserId};
+use crate::store::SessionKey;
 use crate::sys::Limits;
 use crate::vnc::RfbSource;
 use crate::{browser, display};
@@ -95,6 +100,36 @@ impl Spec {
             labels: request.labels,
             created: SystemTime::now(),
         })
+    }
+
+    /// Which of all sessions it is that ever had its id.
+    pub(super) fn key(&self) -> SessionKey {
+        SessionKey { id: self.id.clone(), created_ms: unix_ms(self.created) }
+    }
+
+    /// What can be told of it before it has begun.
+    pub(super) fn record(&self, state: SessionState, end: End) -> SessionRecord {
+        SessionRecord {
+            id: self.id.clone(),
+            user: self.user.clone(),
+            kind: self.kind,
+            profile: self.profile.clone(),
+            state,
+            created: self.created,
+            ready: None,
+            expires: None,
+            idle_timeout_seconds: self.idle_timeout.map(|timeout| timeout.as_secs()),
+            ended: (state == SessionState::Stopped).then(SystemTime::now),
+            end: Some(end),
+            warmth: Warmth::Cold,
+            labels: self.labels.clone(),
+            components: Vec::new(),
+            viewers: Viewers { spectators: 0, controllers: 0 },
+            automations: 0,
+            tab_crashes: 0,
+            display: None,
+            devtools_port: None,
+        }
     }
 
     /// Whether a blank spare made of `template` serves, at least with its display.

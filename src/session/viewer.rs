@@ -15,8 +15,10 @@ use super::record::{SessionRecord, Warmth};
 use super::request::Kind;
 use super::status::{SessionState, SessionStatus};
 use crate::browser::Endpoint;
+use crate::clock::unix_ms;
 use crate::ids::{ProfileName, SessionId, UserId};
 use crate::rfb::Access;
+use crate::store::SessionKey;
 use crate::supervise::GroupHandle;
 use crate::vnc::relay::{self, RelayEnd, RelayOptions};
 use crate::vnc::{Activity, RfbAddress};
@@ -163,6 +165,11 @@ impl Session {
     /// Its id.
     pub fn id(&self) -> &SessionId {
         &self.inner.about.id
+    }
+
+    /// Which of all sessions it is that ever had its id.
+    pub(super) fn key(&self) -> SessionKey {
+        SessionKey { id: self.id().clone(), created_ms: unix_ms(self.inner.about.created) }
     }
 
     /// Whose it is, where that was said.

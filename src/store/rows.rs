@@ -82,7 +82,7 @@ pub struct IdempotencyRow {
     /// A digest of what was asked for, to tell a repetition from another request under the same key.
     pub fingerprint: String,
     /// The session that was made.
-    pub session: SessionId,
-    /// When it was made.
+    pub session: SessionKey,
+    /// When this was entered.
     pub created_ms: i64,
 }

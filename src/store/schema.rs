@@ -28,7 +28,8 @@ const MIGRATIONS: [&str; 1] = ["
         FOREIGN KEY (id, created_ms) REFERENCES sessions (id, created_ms) ON DELETE CASCADE
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE idempotency (
-        key TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, session TEXT NOT NULL, created_ms INTEGER NOT NULL
+        key TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, session TEXT NOT NULL, session_created_ms INTEGER NOT NULL,
+        created_ms INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX idempotency_by_age ON idempotency (created_ms);
 "];
@@ -104,8 +105,8 @@ const PUT_SESSION: &str = "INSERT INTO sessions (id, created_ms, user_id, kind, 
 const PUT_PROCESS: &str = "INSERT INTO processes (id, created_ms, service, pid, start_time, cgroup, boot_id) \
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
      ON CONFLICT (id, created_ms, service) DO UPDATE SET pid = ?4, start_time = ?5, cgroup = ?6, boot_id = ?7";
-const PUT_IDEMPOTENCY: &str =
-    "INSERT OR REPLACE INTO idempotency (key, fingerprint, session, created_ms) VALUES (?1, ?2, ?3, ?4)";
+const PUT_IDEMPOTENCY: &str = "INSERT OR REPLACE INTO idempotency (key, fingerprint, session, session_created_ms, created_ms) \
+     VALUES (?1, ?2, ?3, ?4, ?5)";
 
 /// Writes one row.
 pub(super) fn put(connection: &Connection, row: &Row) -> rusqlite::Result<()> {
@@ -119,7 +120,13 @@ pub(super) fn put(connection: &Connection, row: &Row) -> rusqlite::Result<()> {
         Row::Idempotency(row) => run(
             connection,
             PUT_IDEMPOTENCY,
-            params![row.key, row.fingerprint, row.session.as_str(), row.created_ms],
+            params![
+                row.key,
+                row.fingerprint,
+                row.session.id.as_str(),
+                row.session.created_ms,
+                row.created_ms
+            ],
         ),
     }
 }
@@ -194,15 +201,15 @@ pub(super) fn idempotency(
     key: &str,
     now_ms: i64,
 ) -> rusqlite::Result<Option<IdempotencyRow>> {
-    let sql =
-        "SELECT key, fingerprint, session, created_ms FROM idempotency WHERE key = ?1 AND created_ms > ?2";
+    let sql = "SELECT key, fingerprint, session, session_created_ms, created_ms FROM idempotency \
+         WHERE key = ?1 AND created_ms > ?2";
     let oldest = now_ms.saturating_sub(MAX_IDEMPOTENCY_AGE_MS);
     let found = rows(connection.prepare(sql)?, params![key, oldest], |row| {
         Ok(IdempotencyRow {
             key: row.get(0)?,
             fingerprint: row.get(1)?,
-            session: parsed(row, 2)?,
-            created_ms: row.get(3)?,
+            session: SessionKey { id: parsed(row, 2)?, created_ms: row.get(3)? },
+            created_ms: row.get(4)?,
         })
     });
     Ok(found?.pop())

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use valetd::api::routes::{Proof, ROUTES};
 
 use crate::support::api::{Answer, Listener};
-use crate::support::daemon::Daemon;
+use crate::support::daemon::{Daemon, Home};
 use crate::support::tokens::{now, sign, token};
 use crate::support::viewer::Viewer;
 use crate::support::wait_for;
@@ -270,6 +270,82 @@ fn who_waits_for_a_place_gets_the_next_one_and_the_same_request_twice_gets_it_on
 }
 
 #[test]
+fn a_session_that_waits_for_a_place_can_be_ended_and_never_begins() {
+    let daemon = host(&format!("{BROKEN}[sessions]\nmax = 1\nqueue_length = 2\nqueue_deadline = \"60s\"\n"));
+    assert_eq!(create(&daemon, json!({ "session_id": "first", "user_id": "u1" })).status, 201);
+    let (key, body) = ([("Idempotency-Key", "k")], json!({ "session_id": "second", "user_id": "u2" }));
+    let ask = || daemon.ask_with("POST", "/v1/sessions", &key, Some(&body));
+    let asked = std::thread::scope(|scope| {
+        let asked = scope.spawn(ask);
+        wait_for("it to wait", PATIENCE, || {
+            (daemon.ask("GET", "/v1/capacity", None).json["queued"] == 1).then_some(())
+        });
+        for _ in 0..2 {
+            let ended = daemon.ask("DELETE", "/v1/sessions/second?wait=ended&reason=enough", None);
+            assert_eq!((ended.status, &ended.json["state"]), (200, &json!("stopped")), "{ended:?}");
+            assert_eq!(ended.json["end"], json!({ "cause": "requested", "reason": "enough" }), "{ended:?}");
+        }
+        asked.join().unwrap()
+    });
+    assert_eq!((asked.status, asked.problem()), (410, "session-over"), "{asked:?}");
+    assert_eq!(asked.json["detail"], "session second was ended before it had begun");
+    assert_eq!(daemon.ask("DELETE", "/v1/sessions/first?wait=ended", None).status, 200);
+    assert_eq!(ask().status, 410, "nor does the same request bring it back");
+    assert_eq!(daemon.ask("GET", "/v1/capacity", None).json["occupied"], 0);
+}
+
+/// A profile of many files takes a while to change hands.
+#[test]
+fn a_session_that_is_being_put_together_can_be_ended() {
+    let daemon = host(&format!("{BROKEN}[sessions]\nmax = 1\n"));
+    let profile = daemon.path("state/profiles/big");
+    std::fs::create_dir_all(&profile).unwrap();
+    for number in 0..10_000 {
+        std::fs::write(profile.join(number.to_string()), "").unwrap();
+    }
+    let body = json!({ "session_id": "s", "user_id": "u1", "profile": "big" });
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| create(&daemon, body));
+        let ending = wait_for("the session to be known", PATIENCE, || {
+            let ending = daemon.ask("DELETE", "/v1/sessions/s", None);
+            (ending.status != 404).then_some(ending)
+        });
+        assert_eq!((ending.status, &ending.json["state"]), (202, &json!("draining")), "{ending:?}");
+        assert!(!asked.is_finished(), "it was not there yet");
+    });
+    let session = wait_for("the session to be over", PATIENCE, || {
+        let session = daemon.ask("GET", "/v1/sessions/s", None).json;
+        (session["state"] == "stopped").then_some(session)
+    });
+    assert_eq!(session["end"]["cause"], "requested", "{session}");
+}
+
+#[test]
+fn a_request_that_comes_again_is_never_answered_with_a_later_session_of_the_same_id() {
+    let home = Home::new();
+    home.configure(&format!("{BROKEN}[sessions]\nmax = 1\n"));
+    let mut daemon = home.start();
+    daemon.wait_ready();
+    let ask = |daemon: &Daemon| {
+        let body = json!({ "session_id": "s", "user_id": "u1" });
+        daemon.ask_with("POST", "/v1/sessions", &[("Idempotency-Key", "k")], Some(&body))
+    };
+    assert_eq!(ask(&daemon).status, 201);
+    assert_eq!(ask(&daemon).status, 200, "control: while it is there");
+    for _run in 0..2 {
+        assert_eq!(daemon.ask("DELETE", "/v1/sessions/s?wait=ended", None).status, 200);
+        assert_eq!(create(&daemon, json!({ "session_id": "s", "user_id": "u2" })).status, 201);
+        let again = ask(&daemon);
+        assert_eq!((again.status, again.problem()), (410, "session-over"), "{again:?}");
+        daemon.stop(PATIENCE);
+        daemon = home.start();
+        daemon.wait_ready();
+        assert_eq!(ask(&daemon).status, 410, "nor by another run of the daemon");
+        assert_eq!(create(&daemon, json!({ "session_id": "s", "user_id": "u3" })).status, 201);
+    }
+}
+
+#[test]
 fn a_session_ends_when_its_time_is_over_or_it_cannot_start() {
     let daemon = host(&format!("{BROKEN}[sessions]\nmax = 2\nstart_deadline = \"2s\"\n"));
     // Waiting for what fails ends with why.
@@ -349,7 +425,7 @@ fn listeners_are_bounded_and_hear_the_end() {
 
 #[test]
 fn without_a_key_of_its_own_a_host_makes_no_tokens() {
-    let home = crate::support::daemon::Home::new();
+    let home = Home::new();
     let config = home.configure("");
     let key = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/config/files/ed25519.pem");
     let text = std::fs::read_to_string(&config).unwrap();

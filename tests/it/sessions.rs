@@ -117,6 +117,10 @@ fn a_spare_becomes_a_session_that_shows_the_page_asked_for_and_another_takes_its
     let session = api.create_with(&json!({ "session_id": "w", "user_id": "u1", "start_url": page }));
     println!("from a spare: ready in {} ms", asked.elapsed().as_millis());
     assert_eq!(session["warmth"], "browser", "{session}");
+    // Before anybody was let in: the first navigation of an automation must not be undone by this one.
+    let order: Vec<_> = daemon.log().into_iter().filter(|record| record["session"] == "w").collect();
+    let at = |message: &str| order.iter().position(|record| record["message"] == message).unwrap();
+    assert!(at("a warm browser set out for its page") < at("session state"), "{order:#?}");
     let bearer = format!("Bearer {}", token("w", "u1", "automation"));
     let mut automation =
         Automation::connect(gateway, "/sessions/w/cdp", &[("authorization", &bearer)]).unwrap();
@@ -140,6 +144,31 @@ fn a_spare_becomes_a_session_that_shows_the_page_asked_for_and_another_takes_its
     api.end("w");
     daemon.stop(PATIENCE);
     assert_eq!(leaks::processes(&daemon.dir), []);
+}
+
+/// What the next start would need to tell a session's processes from others, for one whose processes are older than it.
+#[test]
+fn f43_processes_of_a_warm_session_are_written_down() {
+    let home = Home::new();
+    home.configure(&format!("{ON_REQUEST}\nspare_browsers = 1"));
+    let mut daemon = home.start();
+    let api = api_of(&mut daemon);
+    wait_for("a spare browser", PATIENCE, || {
+        (api.ask("GET", "/v1/capacity", &Value::Null).1["spares"]["browsers"] == 1).then_some(())
+    });
+    let session = api.create_with(&json!({ "session_id": "w", "user_id": "u1" }));
+    assert_eq!(session["warmth"], "browser", "{session}");
+    let pids: Vec<_> = ["browser", "x11vnc", "xvfb"].iter().map(|part| api.pid("w", part).unwrap()).collect();
+    wait_for("them to be written down", PATIENCE, || {
+        let metrics = get(daemon.api(), "/metrics").1;
+        metrics.lines().any(|line| line == "valetd_store_pending_rows 0").then_some(())
+    });
+    daemon.signal(Signal::SIGKILL);
+    daemon.wait_exit(PATIENCE);
+    let file = rusqlite::Connection::open(daemon.path("state/state.db")).unwrap();
+    let mut query = file.prepare("SELECT pid FROM processes WHERE id = 'w' ORDER BY service").unwrap();
+    let found: Vec<i32> = query.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    assert_eq!(found, pids);
 }
 
 #[test]

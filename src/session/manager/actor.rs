@@ -140,6 +140,7 @@ impl Actor {
                     tracing::error!(session = %session.id(), slot, "the session cannot be ended");
                 }
             }
+            Note::Late(error) => self.late(slot, error),
             Note::Over(outcome) => self.over(slot, outcome),
         }
     }

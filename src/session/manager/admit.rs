@@ -17,6 +17,7 @@ use super::actor::Actor;
 use super::place::{Applicant, Phase, Place, Queued, Reply, Waiting, answer, fail, refuse};
 use crate::hex;
 use crate::ids::SessionId;
+use crate::store::SessionKey;
 use crate::supervise::Identity;
 
 impl Actor {
@@ -24,8 +25,8 @@ impl Actor {
         let Create { request, idempotency, recalled, reply } = create;
         if let Some(idempotency) = idempotency {
             let known = match (self.repeats.find(idempotency, Instant::now()), recalled) {
-                (Repeat::New, Some((fingerprint, id))) if fingerprint == idempotency.fingerprint => {
-                    Repeat::Of(id)
+                (Repeat::New, Some((fingerprint, session))) if fingerprint == idempotency.fingerprint => {
+                    Repeat::Of(session)
                 }
                 (Repeat::New, Some(_)) => Repeat::Other,
                 (known, _) => known,
@@ -33,15 +34,7 @@ impl Actor {
             match known {
                 Repeat::New => {}
                 Repeat::Other => return refuse(reply, Denial::KeyReused),
-                Repeat::Of(id) => match self.again(&id, reply) {
-                    None => return,
-                    // It never came to be, so that trying again is what the caller should do.
-                    Some(reply) => {
-                        self.repeats.forget(idempotency);
-                        let idempotency = Some(idempotency);
-                        return self.create(Create { request, idempotency, recalled: None, reply });
-                    }
-                },
+                Repeat::Of(session) => return self.again(&session, reply),
             }
         }
         let id = match request.id.clone().map_or_else(new_id, Ok) {
@@ -72,10 +65,9 @@ impl Actor {
             Admission::Accepted => {
                 let Applicant { spec, idempotency, reply } = applicant;
                 if let Some(idempotency) = idempotency {
-                    self.ledger.remember(idempotency, &spec.id);
-                    self.repeats.remember(idempotency, spec.id.clone(), Instant::now());
+                    self.repeats.remember(idempotency, spec.key(), Instant::now());
                 }
-                self.order(spec, Waiting::Requests(vec![reply]));
+                self.order(spec, Waiting::Requests { replies: vec![reply], idempotency });
             }
             Admission::Queued => {
                 let until = Instant::now() + self.rules.queue_deadline;
@@ -85,27 +77,18 @@ impl Actor {
         }
     }
 
-    /// The same request again: answers with its session, whatever that has become. The reply comes back where there never was
-    /// one.
-    pub(super) fn again(&mut self, id: &SessionId, reply: Reply) -> Option<Reply> {
-        let place = self.place_of(id).and_then(|slot| self.places.get_mut(&slot));
+    /// The same request again: answers with its session, whatever that has become. Never with a later one of the same id,
+    /// which may be somebody else's.
+    pub(super) fn again(&mut self, session: &SessionKey, reply: Reply) {
+        let place = self.places.values_mut().find(|place| place.phase.key().as_ref() == Some(session));
         match place.map(|place| &mut place.phase) {
             Some(Phase::Live { session, .. }) => {
                 answer(reply, Ok(Created { session: session.clone(), fresh: false }));
-                return None;
             }
-            Some(Phase::Reserved { waiting: Waiting::Requests(waiting), .. }) => {
-                waiting.push(reply);
-                return None;
+            Some(Phase::Reserved { waiting: Waiting::Requests { replies, .. }, .. }) => replies.push(reply),
+            Some(Phase::Spare | Phase::Reserved { .. }) | None => {
+                answer(reply, Err(CreateError::Over(session.id.clone())));
             }
-            Some(Phase::Spare | Phase::Reserved { .. }) | None => {}
-        }
-        match self.ended(id) {
-            Some(record) => {
-                answer(reply, Err(CreateError::Over(Box::new(record))));
-                None
-            }
-            None => Some(reply),
         }
     }
 
@@ -116,15 +99,15 @@ impl Actor {
             idle_timeout: spec.idle_timeout,
             labels: spec.labels.clone(),
         });
-        let (id, profile) = (spec.id.clone(), spec.profile.clone());
-        let mut order = Box::new(Order { spec, terms: terms.subscribe() });
+        let spec = Arc::new(spec);
+        let mut order = Order { spec: Arc::clone(&spec), terms: terms.subscribe() };
         let template = Parts::of(&self.template);
         if order.spec.fits_display_of(&template, self.rules.limits) {
             let with_browser = order.spec.fits_browser_of(&template);
             while let Some((slot, assign)) = self.shelf.take(with_browser) {
                 match (assign.send(order), self.places.get_mut(&slot)) {
                     (Ok(()), Some(place)) => {
-                        place.phase = Phase::Reserved { id, profile, terms, waiting };
+                        place.phase = Phase::Reserved { spec, terms, waiting };
                         return;
                     }
                     // It is ending by itself; the next one may do.
@@ -140,9 +123,9 @@ impl Actor {
             tracing::debug!(slot, "a spare gives way");
         }
         let Some(slot) = self.slots.take() else {
-            return fail(waiting, Denial::OverCapacity { capacity: self.capacity }.into());
+            return self.not_born(waiting, Denial::OverCapacity { capacity: self.capacity }.into());
         };
-        self.bear(slot, Birth::Ordered(order), Phase::Reserved { id, profile, terms, waiting });
+        self.bear(slot, Birth::Ordered(order), Phase::Reserved { spec, terms, waiting });
     }
 
     pub(super) fn bear(&mut self, slot: u32, birth: Birth, phase: Phase) {
@@ -171,7 +154,8 @@ impl Actor {
 
     pub(super) fn born(&mut self, slot: u32, session: Session) {
         let Some(place) = self.places.get_mut(&slot) else { return };
-        let Phase::Reserved { terms, waiting, .. } = std::mem::replace(&mut place.phase, Phase::Spare) else {
+        let Phase::Reserved { spec, terms, waiting } = std::mem::replace(&mut place.phase, Phase::Spare)
+        else {
             tracing::error!(slot, "a session that nobody ordered");
             return;
         };
@@ -183,12 +167,23 @@ impl Actor {
             Waiting::Autostart(reply) => {
                 let _unheard = reply.send(Ok(()));
             }
-            Waiting::Requests(replies) => {
+            Waiting::Requests { replies, idempotency } => {
+                if let Some(idempotency) = idempotency {
+                    self.ledger.remember(idempotency, &spec.key());
+                }
                 for (index, reply) in replies.into_iter().enumerate() {
                     answer(reply, Ok(Created { session: session.clone(), fresh: index == 0 }));
                 }
             }
         }
+    }
+
+    /// A session that was admitted did not come to be: whoever asked for it may try again.
+    pub(super) fn not_born(&mut self, waiting: Waiting, error: CreateError) {
+        if let Waiting::Requests { idempotency: Some(idempotency), .. } = &waiting {
+            self.repeats.forget(*idempotency);
+        }
+        fail(waiting, error);
     }
 
     /// Keeps as many spares as are wanted and fit beside the sessions.

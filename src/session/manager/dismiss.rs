@@ -1,46 +1,75 @@
 //! Changing the terms of sessions, and letting go of them.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::oneshot;
 
 use super::super::admission::Denial;
+use super::super::ends::Ending;
+use super::super::events::Happening;
 use super::super::handle::{AmendError, CreateError};
-use super::super::life::{self, Ending, STOP_BUDGET};
+use super::super::life::{self, STOP_BUDGET};
 use super::super::record::{Cause, End, SessionRecord};
 use super::super::request::{Amendment, MOST_LABELS};
 use super::super::spec::at_most;
 use super::super::status::SessionState;
 use super::super::viewer::Expiry;
 use super::actor::Actor;
-use super::place::{Phase, Place, fail, refuse};
+use super::place::{Applicant, Phase, Place, Waiting, answer, refuse};
+use crate::errors::chain;
 use crate::ids::SessionId;
 
 /// Ended sessions that can still be asked about.
 pub(super) const REMEMBERED: usize = 256;
 
 impl Actor {
+    /// Has a session end: one that runs, is being put together, or waits for a place.
     pub(super) fn stop(&mut self, id: &SessionId, reason: Option<String>) -> Option<SessionRecord> {
-        let place = self.place_of(id).and_then(|slot| self.places.get(&slot));
-        // One that is still being put together is not known to anybody yet.
-        let Some(Place { phase: Phase::Live { session, .. }, ending: told }) = place else {
-            return self.ended(id);
-        };
         let end = End { cause: Cause::Requested, reason };
-        let ending = Ending { end, deadline: Instant::now() + STOP_BUDGET };
-        let record = session.record();
+        let Some(place) = self.place_of(id).and_then(|slot| self.places.get(&slot)) else {
+            return self.cancel(id, &end).or_else(|| self.ended(id));
+        };
+        let known = match &place.phase {
+            Phase::Live { session, .. } => session.status().end,
+            Phase::Spare | Phase::Reserved { .. } => None,
+        };
         // The first cause is the one that is told.
-        let end = record.end.clone();
-        told.send_if_modified(|current| {
-            let first = current.is_none() && end.is_none();
+        place.ending.send_if_modified(|current| {
+            let first = current.is_none() && known.is_none();
             if first {
-                *current = Some(ending);
+                *current = Some(Ending { end: end.clone(), deadline: Instant::now() + STOP_BUDGET });
             }
             first
         });
-        let end = end.or_else(|| told.borrow().as_ref().map(|ending| ending.end.clone()));
-        Some(SessionRecord { state: SessionState::Draining, end, ..record })
+        let told = || place.ending.borrow().as_ref().map(|ending| ending.end.clone());
+        let end = known.or_else(told).unwrap_or(end);
+        match &place.phase {
+            Phase::Spare => None,
+            Phase::Reserved { spec, .. } => Some(spec.record(SessionState::Draining, end)),
+            Phase::Live { session, .. } => {
+                Some(SessionRecord { state: SessionState::Draining, end: Some(end), ..session.record() })
+            }
+        }
+    }
+
+    /// Takes a session out of the queue for good: the request that asked for it does not bring it back either.
+    fn cancel(&mut self, id: &SessionId, end: &End) -> Option<SessionRecord> {
+        let mut cancelled = None;
+        for Applicant { spec, idempotency, reply } in
+            self.leave_queue(|queued| queued.applicant.spec.id == *id)
+        {
+            if let Some(idempotency) = idempotency {
+                self.repeats.remember(idempotency, spec.key(), Instant::now());
+                self.ledger.remember(idempotency, &spec.key());
+            }
+            let record = spec.record(SessionState::Stopped, end.clone());
+            tracing::info!(session = %id, "a session ended before it had a place");
+            self.bury(None, record.clone());
+            answer(reply, Err(CreateError::Cancelled(id.clone())));
+            cancelled = Some(record);
+        }
+        cancelled
     }
 
     pub(super) fn amend(
@@ -92,19 +121,29 @@ impl Actor {
         let Some(place) = self.places.remove(&slot) else { return };
         self.slots.give_back(slot);
         match (place.phase, outcome) {
-            (Phase::Live { session, .. }, Ok(Some(record))) => {
-                self.directory.send_modify(|directory| {
-                    directory.live.remove(session.id());
-                    directory.ended.push_front(Arc::new(*record));
-                    directory.ended.truncate(REMEMBERED);
-                });
+            (Phase::Live { session, .. }, Ok(Some(record))) => self.bury(Some(session.id()), *record),
+            // Only a fault of ours ends it so.
+            (Phase::Live { session, .. }, Err(error)) => {
+                let reason = chain(&error);
+                tracing::error!(session = %session.id(), error = reason, "the session was lost");
+                let end = End { cause: Cause::HostDied, reason: Some(reason) };
+                let record = SessionRecord {
+                    state: SessionState::Stopped,
+                    ended: Some(SystemTime::now()),
+                    end: Some(end.clone()),
+                    ..session.record()
+                };
+                let uid = self.host.first_uid.saturating_add(slot);
+                self.ledger.entry(session.key(), slot, uid).session(&record);
+                self.events.push(session.id(), record.labels.clone(), Happening::Ended(end));
+                self.bury(Some(session.id()), record);
             }
-            (Phase::Reserved { id, waiting, .. }, Err(error)) => {
-                tracing::error!(session = %id, error = %crate::errors::chain(&error), "the session could not be started");
-                fail(waiting, CreateError::Failed(error));
+            (Phase::Reserved { spec, waiting, .. }, Err(error)) => {
+                tracing::error!(session = %spec.id, error = chain(&error), "the session could not be started");
+                self.not_born(waiting, CreateError::Failed(error));
             }
             (Phase::Spare, Err(error)) => {
-                tracing::error!(slot, error = %crate::errors::chain(&error), "a spare could not be started");
+                tracing::error!(slot, error = chain(&error), "a spare could not be started");
             }
             (Phase::Spare, Ok(None)) => {}
             (phase, _) => {
@@ -114,6 +153,34 @@ impl Actor {
                 });
             }
         }
+    }
+
+    /// Whoever waits for a session hears that it is late; its place stays taken until what was begun is done.
+    pub(super) fn late(&mut self, slot: u32, error: life::Error) {
+        let Some(Place { phase: Phase::Reserved { spec, waiting, .. }, .. }) = self.places.get_mut(&slot)
+        else {
+            tracing::error!(
+                slot,
+                error = chain(&error),
+                "a spare is late: its place is taken until it is done"
+            );
+            return;
+        };
+        tracing::error!(session = %spec.id, error = chain(&error), "the session is late: its place is taken until it is done");
+        let nobody = Waiting::Requests { replies: Vec::new(), idempotency: None };
+        let waiting = std::mem::replace(waiting, nobody);
+        self.not_born(waiting, CreateError::Failed(error));
+    }
+
+    /// A session has ended. `live`: that there was, and is no more.
+    fn bury(&self, live: Option<&SessionId>, record: SessionRecord) {
+        self.directory.send_modify(|directory| {
+            if let Some(id) = live {
+                directory.live.remove(id);
+            }
+            directory.ended.push_front(Arc::new(record));
+            directory.ended.truncate(REMEMBERED);
+        });
     }
 
     pub(super) fn ended(&self, id: &SessionId) -> Option<SessionRecord> {

@@ -1,21 +1,28 @@
 //! Places that are taken, and who waits for one.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::{oneshot, watch};
 
 use super::super::admission::Denial;
+use super::super::ends::Ending;
 use super::super::handle::{CreateError, Created, Unresponsive};
-use super::super::life::{self, Ending};
+use super::super::life;
 use super::super::request::Idempotency;
 use super::super::spec::Spec;
 use super::super::viewer::{Session, Terms};
 use crate::ids::{ProfileName, SessionId};
+use crate::store::SessionKey;
 
 /// Who waits for a session to be put together.
 pub(super) enum Waiting {
     Autostart(oneshot::Sender<Result<(), life::Error>>),
-    Requests(Vec<oneshot::Sender<Result<Created, CreateError>>>),
+    /// The same request, once or more often.
+    Requests {
+        replies: Vec<Reply>,
+        idempotency: Option<Idempotency>,
+    },
 }
 
 /// A place that is taken.
@@ -26,7 +33,7 @@ pub(super) struct Place {
 
 pub(super) enum Phase {
     Spare,
-    Reserved { id: SessionId, profile: Option<ProfileName>, terms: watch::Sender<Terms>, waiting: Waiting },
+    Reserved { spec: Arc<Spec>, terms: watch::Sender<Terms>, waiting: Waiting },
     Live { session: Session, terms: watch::Sender<Terms> },
 }
 
@@ -34,15 +41,24 @@ impl Phase {
     pub(super) fn id(&self) -> Option<&SessionId> {
         match self {
             Self::Spare => None,
-            Self::Reserved { id, .. } => Some(id),
+            Self::Reserved { spec, .. } => Some(&spec.id),
             Self::Live { session, .. } => Some(session.id()),
+        }
+    }
+
+    /// Which of all sessions of its id it is.
+    pub(super) fn key(&self) -> Option<SessionKey> {
+        match self {
+            Self::Spare => None,
+            Self::Reserved { spec, .. } => Some(spec.key()),
+            Self::Live { session, .. } => Some(session.key()),
         }
     }
 
     pub(super) fn profile(&self) -> Option<&ProfileName> {
         match self {
             Self::Spare => None,
-            Self::Reserved { profile, .. } => profile.as_ref(),
+            Self::Reserved { spec, .. } => spec.profile.as_ref(),
             Self::Live { session, .. } => session.inner.about.profile.as_ref(),
         }
     }
@@ -80,7 +96,7 @@ pub(super) fn fail(waiting: Waiting, error: CreateError) {
         (Waiting::Autostart(_), error) => {
             tracing::error!(%error, "no place for the configuration's own session")
         }
-        (Waiting::Requests(replies), error) => {
+        (Waiting::Requests { replies, .. }, error) => {
             let mut error = Some(error);
             for reply in replies {
                 // The first one learns why; the others asked for the same and may ask again.

@@ -22,36 +22,35 @@ impl Actor {
             self.admit(queued.applicant);
             self.queue.extend(rest);
         }
-        let now = Instant::now();
-        let capacity = self.capacity;
-        let (late, waiting): (VecDeque<_>, _) =
-            std::mem::take(&mut self.queue).into_iter().partition(|queued| queued.until <= now);
-        self.queue = waiting;
-        for queued in late {
-            refuse(queued.applicant.reply, Denial::OverCapacity { capacity });
+        let (now, capacity) = (Instant::now(), self.capacity);
+        for late in self.leave_queue(|queued| queued.until <= now) {
+            refuse(late.reply, Denial::OverCapacity { capacity });
         }
+    }
+
+    /// Takes those out of the queue for whom `chosen` holds.
+    pub(super) fn leave_queue(&mut self, chosen: impl Fn(&Queued) -> bool) -> Vec<Applicant> {
+        let (gone, rest): (VecDeque<_>, _) = std::mem::take(&mut self.queue).into_iter().partition(chosen);
+        self.queue = rest;
+        gone.into_iter().map(|queued| queued.applicant).collect()
     }
 
     /// Takes out of the queue whoever has gone, and who waits for what the same request has got meanwhile.
     fn answer_repeats(&mut self) {
         for queued in std::mem::take(&mut self.queue) {
-            let Queued { applicant: Applicant { spec, idempotency, mut reply }, until } = queued;
+            let Queued { applicant: Applicant { spec, idempotency, reply }, until } = queued;
             // Nobody would know of a session whose asker has gone.
             if reply.is_closed() {
                 continue;
             }
             match idempotency.map(|key| self.repeats.find(key, Instant::now())) {
-                Some(Repeat::Of(id)) => match self.again(&id, reply) {
-                    Some(back) => reply = back,
-                    None => continue,
-                },
-                Some(Repeat::Other) => {
-                    refuse(reply, Denial::KeyReused);
-                    continue;
+                Some(Repeat::Of(session)) => self.again(&session, reply),
+                Some(Repeat::Other) => refuse(reply, Denial::KeyReused),
+                Some(Repeat::New) | None => {
+                    let applicant = Applicant { spec, idempotency, reply };
+                    self.queue.push_back(Queued { applicant, until });
                 }
-                Some(Repeat::New) | None => {}
             }
-            self.queue.push_back(Queued { applicant: Applicant { spec, idempotency, reply }, until });
         }
     }
 }

@@ -56,7 +56,7 @@ pub(super) fn process(id: &str, created_ms: i64, service: &str) -> ProcessRow {
 
 pub(super) fn idempotency(key: &str, created_ms: i64) -> IdempotencyRow {
     let (key, fingerprint) = (key.to_owned(), "fingerprint".to_owned());
-    IdempotencyRow { key, fingerprint, session: "a".parse().unwrap(), created_ms }
+    IdempotencyRow { key, fingerprint, session: session("a", 1).key, created_ms }
 }
 
 pub(super) fn metrics() -> Metrics {
