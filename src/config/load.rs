@@ -100,7 +100,7 @@ fn check_all(
     let isolation = isolation::isolation(&mut document);
     let (host, drain_budget) = host::host(&mut document, isolation);
     let session = host::session(&mut document)?;
-    let rules = sessions::sessions(&mut document);
+    let rules = sessions::sessions(&mut document, host.uid_count);
     let display = host::display(&mut document);
     let browser = browser::browser(&mut document);
     let cdp = cdp::cdp(&mut document);

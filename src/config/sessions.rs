@@ -47,7 +47,8 @@ const DEFAULT_PIDS: u64 = 4096;
 /// The kernel's own: sessions share what there is evenly.
 const DEFAULT_CPU_WEIGHT: u64 = 100;
 
-pub(super) fn sessions(document: &mut Document) -> Rules {
+/// `uids`: how many there are for sessions.
+pub(super) fn sessions(document: &mut Document, uids: u32) -> Rules {
     let mut section = document.section("sessions");
     let memory_per_session = section
         .parsed("memory_per_session", |text| size_within(text, &MEMORY_PER_SESSION))
@@ -67,6 +68,13 @@ pub(super) fn sessions(document: &mut Document) -> Rules {
         limits: limits(&mut section),
         allowed_env: allowed_env(&mut section),
     };
+    if let Capacity::Fixed(count) = rules.capacity {
+        // A spare that gives way is still there for a moment.
+        let needed = count + rules.spare_displays + rules.spare_browsers;
+        if u32::try_from(needed).is_ok_and(|needed| needed > uids) {
+            section.refuse("max", format!("with the spares it needs {needed} uids, and host.uid_count is {uids}"));
+        }
+    }
     section.finish();
     rules
 }
