@@ -136,7 +136,7 @@ impl Chromium {
         }
         let path = self.places.profile.path().display();
         tracing::warn!(%path, "the browser does not start: trying without what is in its profile");
-        self.places.profile.set_aside().inspect_err(|_| attempt.trial.give_up())
+        self.places.profile.aside().begin().inspect_err(|_| attempt.trial.give_up())
     }
 
     /// The run at `endpoint` has answered, and whoever is interested may know.
@@ -151,6 +151,9 @@ impl Chromium {
         self.endpoint.send_replace(Some(endpoint));
         if attempt.trial.succeeded() == Finding::Replaced {
             let path = self.places.profile.path().display();
+            if let Err(error) = self.places.profile.aside().keep() {
+                tracing::error!(%path, error = %crate::errors::chain(&error), "what was in the profile cannot be kept");
+            }
             tracing::error!(%path, "the profile kept the browser from starting and was replaced; its content is in the directory beside it that ends in .aside");
             self.resets.send_modify(|count| *count += 1);
         }
@@ -165,7 +168,7 @@ impl Chromium {
             return;
         }
         if attempt.trial.failed() == Preparation::PutBack
-            && let Err(error) = self.places.profile.put_back()
+            && let Err(error) = self.places.profile.aside().undo()
         {
             tracing::error!(error = %crate::errors::chain(&error), "the content of a profile stays aside");
         }

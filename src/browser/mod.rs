@@ -4,6 +4,7 @@
 //! that this process has not locked; DevTools are reached through [`Endpoint::connect`] alone, which knows the browser from
 //! whoever else listens.
 
+mod aside;
 mod chromium;
 pub mod config;
 mod devtools;

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 
+use super::aside::Aside;
+use crate::errors::chain;
 use crate::supervise::Identity;
 use crate::sys::remove_all;
 
@@ -101,6 +103,8 @@ impl ProfileDir {
         if !metadata.is_dir() {
             return Err(Error::Foreign { path, what: "is not a directory" });
         }
+        // A trial that the end of the daemon cut off.
+        Aside(&path).undo()?;
         if let Some(owner) = owner {
             let daemon = nix::unistd::geteuid().as_raw();
             if metadata.uid() != daemon && !owner.sessions.contains(&metadata.uid()) {
@@ -134,36 +138,9 @@ impl ProfileDir {
         matches!(self.keep, Keep::Blank)
     }
 
-    /// Moves all that is in it into `<path>.aside`, in place of what was moved there before. The directory itself stays, since
-    /// a session's mount of it would stay with the old one.
-    ///
-    /// # Errors
-    /// When something cannot be moved.
-    pub fn set_aside(&self) -> Result<(), Error> {
-        let aside = self.aside();
-        remove_all(&aside).map_err(io("remove", &aside))?;
-        DirBuilder::new().mode(0o700).create(&aside).map_err(io("make", &aside))?;
-        move_all(&self.path, &aside)
-    }
-
-    /// Puts back what was moved aside, in place of what has come since.
-    ///
-    /// # Errors
-    /// When something cannot be moved.
-    pub fn put_back(&self) -> Result<(), Error> {
-        for entry in std::fs::read_dir(&self.path).map_err(io("list", &self.path))? {
-            let path = entry.map_err(io("list", &self.path))?.path();
-            remove_all(&path).map_err(io("remove", &path))?;
-        }
-        let aside = self.aside();
-        move_all(&aside, &self.path)?;
-        std::fs::remove_dir(&aside).map_err(io("remove", &aside))
-    }
-
-    fn aside(&self) -> PathBuf {
-        let mut name = self.path.as_os_str().to_owned();
-        name.push(".aside");
-        PathBuf::from(name)
+    /// Where its content is while its browser is tried without it.
+    pub(super) fn aside(&self) -> Aside<'_> {
+        Aside(&self.path)
     }
 
     /// Removes what an earlier Chromium left. Only safe while no browser of ours runs in it, which the lock and the
@@ -187,8 +164,13 @@ impl ProfileDir {
 impl Drop for ProfileDir {
     fn drop(&mut self) {
         let done = match &self.keep {
-            Keep::Kept { parked: false, .. } => Ok(()),
-            Keep::Kept { parked: true, .. } => park(&self.path),
+            Keep::Kept { parked, .. } => {
+                // One that the end of the session cut off.
+                if let Err(error) = self.aside().undo() {
+                    tracing::error!(error = %chain(&error), "the content of a profile stays beside it until its next session");
+                }
+                if *parked { park(&self.path) } else { Ok(()) }
+            }
             Keep::Blank => remove_all(&self.path),
         };
         if let Err(error) = done {
@@ -242,16 +224,7 @@ fn give(path: &Path, identity: Identity) -> Result<(), Error> {
     lchown(path, Some(identity.uid), Some(identity.gid)).map_err(io("give away", path))
 }
 
-fn move_all(from: &Path, to: &Path) -> Result<(), Error> {
-    for entry in std::fs::read_dir(from).map_err(io("list", from))? {
-        let entry = entry.map_err(io("list", from))?;
-        let path = entry.path();
-        std::fs::rename(&path, to.join(entry.file_name())).map_err(io("move", &path))?;
-    }
-    Ok(())
-}
-
-fn io<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> Error + 'a {
+pub(super) fn io<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> Error + 'a {
     move |source| Error::Io { what, path: path.to_owned(), source }
 }
 
@@ -354,24 +327,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_aside_is_kept_once_and_can_be_put_back() {
+    fn f18_a_trial_that_was_cut_off_is_undone_before_anybody_gets_the_profile() {
         let dir = tempfile::tempdir().unwrap();
-        let profile = ProfileDir::lock(dir.path(), "p", None).unwrap();
-        let (file, aside) = (profile.path().join("Cookies"), dir.path().join("p.aside"));
-        std::fs::create_dir(&aside).unwrap();
-        std::fs::write(aside.join("older"), "").unwrap();
-        std::fs::write(&file, "old").unwrap();
-        profile.set_aside().unwrap();
-        assert_eq!(std::fs::read_dir(profile.path()).unwrap().count(), 0);
-        let kept: Vec<_> =
-            std::fs::read_dir(&aside).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(kept, ["Cookies"]);
-        std::fs::write(&file, "new").unwrap();
-        std::fs::create_dir(profile.path().join("Default")).unwrap();
-        profile.put_back().unwrap();
-        assert_eq!(std::fs::read_to_string(&file).unwrap(), "old");
-        assert_eq!(std::fs::read_dir(profile.path()).unwrap().count(), 1);
-        assert!(!aside.exists());
+        let path = ProfileDir::lock(dir.path(), "p", None).unwrap().path().to_owned();
+        let file = path.join("Cookies");
+        std::fs::write(&file, "kept").unwrap();
+        // As the end of the daemon leaves it: nothing is dropped.
+        Aside(&path).begin().unwrap();
+        assert!(!file.exists());
+        let next = ProfileDir::lock(dir.path(), "p", None).unwrap();
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "kept");
+        // By the end of the session.
+        next.aside().begin().unwrap();
+        drop(next);
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "kept");
     }
 
     #[test]

@@ -72,7 +72,10 @@ pub(super) fn sessions(document: &mut Document, uids: u32) -> Rules {
         // A spare that gives way is still there for a moment.
         let needed = count + rules.spare_displays + rules.spare_browsers;
         if u32::try_from(needed).is_ok_and(|needed| needed > uids) {
-            section.refuse("max", format!("with the spares it needs {needed} uids, and host.uid_count is {uids}"));
+            section.refuse(
+                "max",
+                format!("with the spares it needs {needed} uids, and host.uid_count is {uids}"),
+            );
         }
     }
     section.finish();
