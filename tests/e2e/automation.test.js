@@ -62,8 +62,14 @@ async function address() {
 
 /** Whether a file with just these bytes lies in a directory for downloads of this run. */
 function isDownloaded(bytes) {
-  const files = readdirSync(daemon.directory, { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile() && /\/downloads(\/|$)/i.test(entry.parentPath ?? entry.path));
+  let files;
+  try {
+    files = readdirSync(daemon.directory, { recursive: true, withFileTypes: true })
+      .filter((entry) => entry.isFile() && /\/downloads(\/|$)/i.test(entry.parentPath ?? entry.path));
+  } catch {
+    // A directory that went while it was looked through, as those of a browser do.
+    return false;
+  }
   return files.some((entry) => {
     try {
       return readFileSync(join(entry.parentPath ?? entry.path, entry.name)).equals(bytes);
