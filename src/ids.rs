@@ -77,6 +77,11 @@ id!(
     ProfileName
 );
 
+id!(
+    /// A request for a human, within its session.
+    HandoffId
+);
+
 impl From<SessionId> for ProfileName {
     fn from(id: SessionId) -> Self {
         // Both are checked alike.

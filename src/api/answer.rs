@@ -17,11 +17,11 @@ use super::access::{Admitted, Operator, admit};
 use super::connection::Links;
 use super::metrics::Tally;
 use super::refused::{Refused, Trouble};
-use super::routes::{self, Found, Target};
+use super::routes::{self, Found, Named, Target};
 use super::{docs, host};
 use crate::auth::{Replay, SigningKey};
 use crate::http::{Peer, PeerAddress, Reply, RequestId};
-use crate::ids::SessionId;
+use crate::ids::{HandoffId, SessionId};
 use crate::keyring::Keys;
 use crate::session::{ManagerHandle, Sessions};
 use crate::store::StoreHealth;
@@ -77,8 +77,8 @@ impl Context {
     async fn route(&self, request: Request<Incoming>) -> Result<Reply, Box<Refused>> {
         let (head, body) = request.into_parts();
         let local = matches!(self.peer.address, PeerAddress::Unix { .. });
-        let (proof, target, session) = match routes::find(&head.method, head.uri.path(), local) {
-            Found::Route { proof, target, session } => (proof, target, session),
+        let (proof, target, named) = match routes::find(&head.method, head.uri.path(), local) {
+            Found::Route { proof, target, named } => (proof, target, named),
             Found::OtherMethods(methods) => return Err(Refused::method(methods)),
             Found::Nothing => return Err(Trouble::NotFound.into()),
         };
@@ -89,8 +89,11 @@ impl Context {
         };
         let query = head.uri.query();
         let headers = &head.headers;
+        let Named { session, handoff } = named;
         let known =
             || -> Result<SessionId, Box<Refused>> { session.ok_or_else(|| Trouble::UnknownSession.into()) };
+        let handoff =
+            || -> Result<HandoffId, Box<Refused>> { handoff.ok_or_else(|| Trouble::UnknownHandoff.into()) };
         match target {
             Target::Status => Ok(json(StatusCode::OK, &host::status(&self.state).await).into()),
             Target::Capacity => Ok(self.capacity().into()),
@@ -102,6 +105,10 @@ impl Context {
             Target::End => self.end(operator, &known()?, &head, body).await,
             Target::SessionHealth => self.session_health(&known()?),
             Target::Connection => self.connection(operator, &known()?, query),
+            Target::AskForHuman => self.ask_for_human(operator, &known()?, headers, body).await,
+            Target::Handoffs => self.handoffs(&known()?),
+            Target::Handoff => self.handoff(&known()?, &handoff()?, query).await,
+            Target::Resolve => self.resolve(operator, &known()?, &handoff()?, headers, body).await,
             _public => Err(Trouble::NotFound.into()),
         }
     }

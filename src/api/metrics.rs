@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::refused::Trouble;
 use crate::ids::SessionId;
-use crate::session::{Cause, ComponentStatus, Event, Happening, SessionState, Sessions, Warmth};
+use crate::session::{Cause, ComponentStatus, Event, HandoffKind, Happening, SessionState, Sessions, Warmth};
 
 /// Seconds from a request to a session that is ready: a warm one in milliseconds, a cold browser in a second, a loaded host
 /// in many.
@@ -101,12 +101,13 @@ pub(super) struct Tally {
     ended: IntCounterVec,
     denied: IntCounterVec,
     tab_crashes: IntCounter,
+    handoffs: IntCounterVec,
     start: HistogramVec,
 }
 
 impl Tally {
     /// Registers `valetd_session_created_total{warmth}`, `_ended_total{cause}`, `_denied_total{reason}`,
-    /// `_tab_crashes_total` and `_start_seconds{warmth}`.
+    /// `_tab_crashes_total` and `_start_seconds{warmth}`, and `valetd_handoffs_total{kind,outcome}`.
     ///
     /// # Errors
     /// When the names are taken.
@@ -121,6 +122,10 @@ impl Tally {
             ended: by("cause", "valetd_session_ended_total", "Sessions ended")?,
             denied: by("reason", "valetd_session_denied_total", "Requests for a session that were refused")?,
             tab_crashes: IntCounter::new("valetd_session_tab_crashes_total", "Tabs that crashed")?,
+            handoffs: IntCounterVec::new(
+                Opts::new("valetd_handoffs_total", "Requests for a human, and what came of them"),
+                &["kind", "outcome"],
+            )?,
             start: HistogramVec::new(
                 HistogramOpts::new(
                     "valetd_session_start_seconds",
@@ -134,6 +139,9 @@ impl Tally {
             tally.created.with_label_values(&[warmth.as_str()]);
             tally.start.with_label_values(&[warmth.as_str()]);
         }
+        for kind in HandoffKind::ALL {
+            tally.handoffs.with_label_values(&[kind.as_str(), "requested"]);
+        }
         for cause in Cause::ALL {
             tally.ended.with_label_values(&[cause.as_str()]);
         }
@@ -141,6 +149,7 @@ impl Tally {
         registry.register(Box::new(tally.ended.clone()))?;
         registry.register(Box::new(tally.denied.clone()))?;
         registry.register(Box::new(tally.tab_crashes.clone()))?;
+        registry.register(Box::new(tally.handoffs.clone()))?;
         registry.register(Box::new(tally.start.clone()))?;
         Ok(tally)
     }
@@ -185,6 +194,11 @@ impl Tally {
                 starting.remove(&event.session);
             }
             Happening::TabCrashed => self.tab_crashes.inc(),
+            Happening::Human(_, handoff) => {
+                let closing = handoff.closing.as_ref();
+                let outcome = closing.map_or("requested", |closing| closing.outcome.as_str());
+                self.handoffs.with_label_values(&[handoff.kind.as_str(), outcome]).inc();
+            }
             Happening::State(_) | Happening::ServiceFailed { .. } | Happening::ProfileReset => {}
         }
     }

@@ -10,7 +10,7 @@ use hyper::{Response, StatusCode};
 use crate::auth::{MintError, Refusal};
 use crate::errors::chain;
 use crate::http::{Mistake, Place, Problem, RequestId};
-use crate::session::{AmendError, Cause, CreateError, Denial, End};
+use crate::session::{AmendError, Cause, CreateError, Denial, End, HandoffDenial, HandoffError};
 
 /// When a full host may have a place again: somebody has to leave first.
 const FULL_RETRY: Duration = Duration::from_secs(5);
@@ -43,6 +43,10 @@ pub(super) enum Trouble {
     SessionEnding,
     SessionOver,
     SessionExists,
+    UnknownHandoff,
+    HandoffExists,
+    HandoffOver,
+    TooManyHandoffs,
     ProfileBusy,
     KindUnavailable,
     VariableNotAllowed,
@@ -59,7 +63,7 @@ pub(super) enum Trouble {
 
 impl Trouble {
     /// One of each, for the description and for tests.
-    pub(super) const ALL: [Self; 32] = [
+    pub(super) const ALL: [Self; 36] = [
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::Forbidden,
@@ -81,6 +85,10 @@ impl Trouble {
         Self::SessionEnding,
         Self::SessionOver,
         Self::SessionExists,
+        Self::UnknownHandoff,
+        Self::HandoffExists,
+        Self::HandoffOver,
+        Self::TooManyHandoffs,
         Self::ProfileBusy,
         Self::KindUnavailable,
         Self::VariableNotAllowed,
@@ -121,6 +129,12 @@ impl Trouble {
             Self::SessionEnding => (409, OVER),
             Self::SessionOver => (410, OVER),
             Self::SessionExists => (409, ("session-exists", "A session of this id is there already.")),
+            Self::UnknownHandoff => (404, ("unknown-handoff", "The session has no such handoff.")),
+            Self::HandoffExists => (409, ("handoff-exists", "Another handoff of the session has this id.")),
+            Self::HandoffOver => (409, ("handoff-over", "The handoff is over, and otherwise.")),
+            Self::TooManyHandoffs => {
+                (429, ("too-many-handoffs", "Too many handoffs of the session wait for a human."))
+            }
             Self::ProfileBusy => (409, ("profile-busy", "The profile is in use by another session.")),
             Self::KindUnavailable => (422, ("kind-unavailable", "This host has no browser of this kind.")),
             Self::VariableNotAllowed => {
@@ -255,6 +269,21 @@ impl From<CreateError> for Box<Refused> {
             }
             CreateError::Unresponsive(_) => Trouble::Unresponsive.into(),
         }
+    }
+}
+
+impl From<HandoffError> for Box<Refused> {
+    fn from(error: HandoffError) -> Self {
+        let trouble = match &error {
+            HandoffError::Unknown => return Trouble::UnknownSession.into(),
+            HandoffError::Ending => return Trouble::SessionEnding.into(),
+            HandoffError::Unresponsive(_) => return Trouble::Unresponsive.into(),
+            HandoffError::Denied(HandoffDenial::Unknown) => return Trouble::UnknownHandoff.into(),
+            HandoffError::Denied(HandoffDenial::IdInUse) => return Trouble::HandoffExists.into(),
+            HandoffError::Denied(HandoffDenial::TooMany) => Trouble::TooManyHandoffs,
+            HandoffError::Denied(HandoffDenial::Over(_)) => Trouble::HandoffOver,
+        };
+        Refused::because(trouble, error.to_string())
     }
 }
 

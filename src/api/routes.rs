@@ -2,7 +2,7 @@
 
 use hyper::Method;
 
-use crate::ids::SessionId;
+use crate::ids::{HandoffId, SessionId};
 
 /// What a request must show before its handler runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +50,14 @@ pub enum Target {
     SessionHealth,
     /// `v1/sessions/{id}/connection`
     Connection,
+    /// `POST v1/sessions/{id}/handoffs`
+    AskForHuman,
+    /// `GET v1/sessions/{id}/handoffs`
+    Handoffs,
+    /// `v1/sessions/{id}/handoffs/{handoff}`
+    Handoff,
+    /// `v1/sessions/{id}/handoffs/{handoff}/resolve`
+    Resolve,
 }
 
 /// A way in.
@@ -57,7 +65,7 @@ pub enum Target {
 pub struct Route {
     /// The method; where it is GET, HEAD is answered as well.
     pub method: &'static str,
-    /// The path; `{id}` is a session's.
+    /// The path; `{id}` is a session's, `{handoff}` one of its handoffs'.
     pub pattern: &'static str,
     /// What it asks for.
     pub proof: Proof,
@@ -70,7 +78,7 @@ const fn route(method: &'static str, pattern: &'static str, proof: Proof, target
 }
 
 /// Every route.
-pub const ROUTES: [Route; 18] = [
+pub const ROUTES: [Route; 22] = [
     route("GET", "/livez", Proof::Nothing, Target::Alive),
     route("GET", "/readyz", Proof::Nothing, Target::Ready),
     route("GET", "/health", Proof::Nothing, Target::Health),
@@ -89,17 +97,28 @@ pub const ROUTES: [Route; 18] = [
     route("DELETE", "/v1/sessions/{id}", Proof::Operator, Target::End),
     route("GET", "/v1/sessions/{id}/health", Proof::Operator, Target::SessionHealth),
     route("GET", "/v1/sessions/{id}/connection", Proof::Operator, Target::Connection),
+    route("POST", "/v1/sessions/{id}/handoffs", Proof::Operator, Target::AskForHuman),
+    route("GET", "/v1/sessions/{id}/handoffs", Proof::Operator, Target::Handoffs),
+    route("GET", "/v1/sessions/{id}/handoffs/{handoff}", Proof::Operator, Target::Handoff),
+    route("POST", "/v1/sessions/{id}/handoffs/{handoff}/resolve", Proof::Operator, Target::Resolve),
 ];
 
 /// What a request is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Found {
-    /// A route, and the session that its path names; one that cannot be a session's id is nobody's.
-    Route { proof: Proof, target: Target, session: Option<SessionId> },
+    /// A route, and what its path names.
+    Route { proof: Proof, target: Target, named: Named },
     /// The path is there for these methods only.
     OtherMethods(String),
     /// There is no such path.
     Nothing,
+}
+
+/// What a path names; what cannot be an id is nobody's.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Named {
+    pub(super) session: Option<SessionId>,
+    pub(super) handoff: Option<HandoffId>,
 }
 
 /// Looks for the route of a request. `local`: whether it came over the Unix socket; elsewhere its routes are not there.
@@ -111,11 +130,9 @@ pub(super) fn find(method: &Method, path: &str, local: bool) -> Found {
         .collect();
     let wanted = if method == Method::HEAD { "GET" } else { method.as_str() };
     match there.iter().find(|(route, _)| route.method == wanted) {
-        Some((route, id)) => Found::Route {
-            proof: route.proof,
-            target: route.target,
-            session: id.and_then(|id| id.parse().ok()),
-        },
+        Some((route, named)) => {
+            Found::Route { proof: route.proof, target: route.target, named: named.clone() }
+        }
         None if there.is_empty() => Found::Nothing,
         None => {
             let mut methods: Vec<_> = there.iter().map(|(route, _)| route.method).collect();
@@ -127,13 +144,20 @@ pub(super) fn find(method: &Method, path: &str, local: bool) -> Found {
     }
 }
 
-/// What stands for `{id}`, where the path fits; it has no slash and is not empty.
-fn fits<'a>(pattern: &str, path: &'a str) -> Option<Option<&'a str>> {
-    let Some((before, after)) = pattern.split_once("{id}") else {
-        return (pattern == path).then_some(None);
-    };
-    let id = path.strip_prefix(before)?.strip_suffix(after)?;
-    (!id.is_empty() && !id.contains('/')).then_some(Some(id))
+/// What the path names, where it fits.
+fn fits(pattern: &str, path: &str) -> Option<Named> {
+    let mut named = Named::default();
+    let mut parts = path.split('/');
+    for wanted in pattern.split('/') {
+        let part = parts.next()?;
+        match wanted {
+            "{id}" if !part.is_empty() => named.session = part.parse().ok(),
+            "{handoff}" if !part.is_empty() => named.handoff = part.parse().ok(),
+            wanted if wanted == part => {}
+            _ => return None,
+        }
+    }
+    parts.next().is_none().then_some(named)
 }
 
 #[cfg(test)]
@@ -142,7 +166,7 @@ mod tests {
 
     fn found(method: &Method, path: &str) -> Option<(Target, Option<String>)> {
         match find(method, path, false) {
-            Found::Route { target, session, .. } => Some((target, session.map(|id| id.to_string()))),
+            Found::Route { target, named, .. } => Some((target, named.session.map(|id| id.to_string()))),
             Found::OtherMethods(_) | Found::Nothing => None,
         }
     }
@@ -153,6 +177,10 @@ mod tests {
         assert_eq!(found(&Method::GET, "/v1/sessions/s1"), Some((Target::Show, id.clone())));
         assert_eq!(found(&Method::HEAD, "/v1/sessions/s1/health"), Some((Target::SessionHealth, id)));
         assert_eq!(found(&Method::GET, "/v1/sessions/..%2f"), Some((Target::Show, None)));
+        let resolve = find(&Method::POST, "/v1/sessions/s1/handoffs/h1/resolve", false);
+        let named = Named { session: "s1".parse().ok(), handoff: "h1".parse().ok() };
+        let expected = Found::Route { proof: Proof::Operator, target: Target::Resolve, named };
+        assert_eq!(resolve, expected);
         for path in ["/v1/sessions/", "/v1/sessions/a/b", "/v1/sessions//health", "/v1", "/", "/livez/"] {
             assert_eq!(find(&Method::GET, path, true), Found::Nothing, "{path}");
         }

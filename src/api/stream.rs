@@ -19,7 +19,7 @@ use super::refused::{Refused, Trouble};
 use crate::clock::unix_seconds;
 use crate::http::{Reply, body};
 use crate::ids::SessionId;
-use crate::session::{Event, Events, Happening};
+use crate::session::{Closing, Event, Events, Handoff, Happening};
 
 /// Listeners at a time; each holds a connection.
 pub(super) const MOST_LISTENERS: usize = 32;
@@ -182,6 +182,23 @@ fn data(event: &Event) -> Value {
             data["cause"] = end.cause.as_str().into();
             if let Some(reason) = &end.reason {
                 data["reason"] = reason.as_str().into();
+            }
+        }
+        Happening::Human(session, handoff) => {
+            let Handoff { id, kind, reason, event_scope, expires, closing, .. } = &**handoff;
+            data["handoff_id"] = id.as_str().into();
+            data["kind"] = kind.as_str().into();
+            data["reason"] = reason.as_str().into();
+            data["expires_at"] = unix_seconds(*expires).into();
+            if let Some(scope) = event_scope {
+                data["scope"] = scope.as_str().into();
+            }
+            // The same each time that this very event is told, and no other's.
+            let word = event.what.as_str();
+            data["idempotency_id"] = format!("{}.{}.{id}.{word}", session.id, session.created_ms).into();
+            if let Some(Closing { by, note, .. }) = closing {
+                data["by"] = by.as_deref().into();
+                data["note"] = note.as_deref().into();
             }
         }
         Happening::TabCrashed | Happening::ProfileReset => {}

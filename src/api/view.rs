@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::handoffs::HandoffView;
 use crate::clock::unix_seconds;
 use crate::durations;
 use crate::session::{Component, End, Occupancy, SessionRecord, SessionState, Viewers};
@@ -54,6 +55,8 @@ pub(super) struct SessionView {
     warmth: &'static str,
     /// The caller's words.
     labels: BTreeMap<String, String>,
+    /// Requests for a human and what came of them, the oldest first.
+    handoffs: Vec<HandoffView>,
     /// Its parts, in the order in which they start.
     components: Vec<Component>,
     /// Who is looking.
@@ -119,6 +122,7 @@ impl From<SessionRecord> for SessionView {
             end: record.end.map(EndView::from),
             warmth: record.warmth.as_str(),
             labels: record.labels,
+            handoffs: record.handoffs.iter().map(|handoff| HandoffView::from(&**handoff)).collect(),
             components: record.components,
             viewers: record.viewers,
             automations: record.automations,

@@ -268,6 +268,10 @@ fn details(session: &Value, now: f64) -> String {
     for (name, value) in session["labels"].as_object().into_iter().flatten() {
         put("label", Some(format!("{name}={}", text_of(value))));
     }
+    for handoff in session["handoffs"].as_array().into_iter().flatten() {
+        let (kind, state, id) = (&handoff["kind"], &handoff["state"], &handoff["handoff_id"]);
+        put("handoff", Some(format!("{} {}  {}", text_of(kind), text_of(state), text_of(id))));
+    }
     for part in session["components"].as_array().into_iter().flatten() {
         let reason = part["reason"].as_str().map(|reason| format!("  {reason}")).unwrap_or_default();
         put(text_of(&part["name"]), Some(format!("{}{reason}", text_of(&part["status"]))));
@@ -285,6 +289,7 @@ mod tests {
             "session_id": "s-1", "state": "ready", "user_id": "user-42", "kind": "chromium", "created_at": 940.0,
             "ready_at": 940.5, "expires_at": 4600.0, "viewers": { "controllers": 1, "spectators": 2 },
             "display": ":5", "warmth": "cold", "labels": { "task_id": "t" },
+            "handoffs": [{ "handoff_id": "h-1", "kind": "captcha", "state": "open", "reason": "a puzzle" }],
             "components": [{ "name": "browser", "status": "failing", "reason": "exited with status 1" }],
         })
     }
@@ -313,6 +318,7 @@ mod tests {
              \u{20} ends in       1h\n\
              \u{20} viewers       1 acting, 2 looking\n\
              \u{20} label         task_id=t\n\
+             \u{20} handoff       captcha open  h-1\n\
              \u{20} browser       failing  exited with status 1\n"
         );
     }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::handoff::Handoffs;
 use super::record::End;
 use super::status::{ComponentStatus, SessionStatus};
 use super::viewer::{Session, Terms};
@@ -52,11 +53,24 @@ pub(super) async fn idle(session: &Session, mut terms: watch::Receiver<Terms>) {
     }
     let activity = &session.inner.activity;
     activity.touch(Instant::now());
+    let mut handoffs = session.handoffs();
     loop {
+        // A human who is wanted may take longer to come, and is what the session is for; that ends by itself.
+        if handoffs.borrow_and_update().wants_human() {
+            if handoffs.wait_for(|handoffs| !handoffs.wants_human()).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            activity.touch(Instant::now());
+        }
         let limit = terms.borrow_and_update().idle_timeout;
         tokio::select! {
             () = activity.idle(limit) => return,
             changed = terms.changed() => if changed.is_err() { std::future::pending::<()>().await },
+            wanted = async { handoffs.wait_for(Handoffs::wants_human).await.is_ok() } => {
+                if !wanted {
+                    std::future::pending::<()>().await;
+                }
+            }
         }
     }
 }

@@ -6,9 +6,11 @@ use std::time::SystemTime;
 
 use tokio::sync::watch;
 
+use super::handoff::{Handoff, Outcome};
 use super::record::{End, Warmth};
 use super::status::SessionState;
 use crate::ids::SessionId;
+use crate::store::SessionKey;
 
 /// Events kept for those who come back. A session makes about ten in its life.
 const KEPT: usize = 1024;
@@ -46,6 +48,8 @@ pub enum Happening {
     TabCrashed,
     /// Its profile could not be used and was replaced by an empty one.
     ProfileReset,
+    /// A human was asked for, or what came of that.
+    Human(SessionKey, Arc<Handoff>),
     /// It is over.
     Ended(End),
 }
@@ -59,6 +63,14 @@ impl Happening {
             Self::ServiceFailed { .. } => "service.failed",
             Self::TabCrashed => "tab.crashed",
             Self::ProfileReset => "profile.reset",
+            Self::Human(_, handoff) => match handoff.closing.as_ref().map(|closing| closing.outcome) {
+                None => "human.requested",
+                Some(Outcome::Resolved) => "human.resolved",
+                Some(Outcome::Approved) => "human.approved",
+                Some(Outcome::Rejected) => "human.rejected",
+                Some(Outcome::Expired) => "human.expired",
+                Some(Outcome::Cancelled) => "human.cancelled",
+            },
             Self::Ended(_) => "session.ended",
         }
     }

@@ -1,16 +1,18 @@
 //! Talking to the manager.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::admission::Denial;
+use super::handoff::{Answer, Handoff, HandoffDenial, NewHandoff};
 use super::ledger::Ledger;
 use super::record::SessionRecord;
 use super::request::{Amendment, CreateRequest, Idempotency};
 use super::viewer::Session;
-use crate::ids::SessionId;
+use crate::ids::{HandoffId, SessionId};
 use crate::store::SessionKey;
 
 /// For an answer that the manager gives without waiting for anything.
@@ -24,9 +26,31 @@ const STUCK_GRACE: Duration = Duration::from_secs(5);
 pub(super) enum Request {
     Ping(oneshot::Sender<()>),
     Create(Box<Create>),
-    Stop { id: SessionId, reason: Option<String>, reply: oneshot::Sender<Option<SessionRecord>> },
-    Amend { id: SessionId, amendment: Amendment, reply: oneshot::Sender<Result<SessionRecord, AmendError>> },
-    StopAll { budget: Duration, done: oneshot::Sender<()> },
+    Stop {
+        id: SessionId,
+        reason: Option<String>,
+        reply: oneshot::Sender<Option<SessionRecord>>,
+    },
+    Amend {
+        id: SessionId,
+        amendment: Amendment,
+        reply: oneshot::Sender<Result<SessionRecord, AmendError>>,
+    },
+    AskForHuman {
+        id: SessionId,
+        new: NewHandoff,
+        reply: oneshot::Sender<Result<(Arc<Handoff>, bool), HandoffError>>,
+    },
+    Answer {
+        session: SessionKey,
+        handoff: HandoffId,
+        answer: Answer,
+        reply: oneshot::Sender<Result<(Arc<Handoff>, bool), HandoffError>>,
+    },
+    StopAll {
+        budget: Duration,
+        done: oneshot::Sender<()>,
+    },
 }
 
 /// A request for a session, and who waits for it.
@@ -84,10 +108,55 @@ pub enum AmendError {
     Unresponsive(#[from] Unresponsive),
 }
 
+/// Why a human was not asked, or their answer not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum HandoffError {
+    /// There is no such session.
+    #[error("no such session runs")]
+    Unknown,
+    /// It is ending.
+    #[error("the session is ending")]
+    Ending,
+    /// The handoff is not as it would have to be.
+    #[error(transparent)]
+    Denied(#[from] HandoffDenial),
+    /// The manager does not answer.
+    #[error(transparent)]
+    Unresponsive(#[from] Unresponsive),
+}
+
 /// The manager did not answer in time, or is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the session manager does not answer")]
 pub struct Unresponsive;
+
+/// Where sessions reach the manager. Does not keep it alive.
+#[derive(Clone)]
+pub(super) struct Desk(Option<mpsc::WeakSender<Request>>);
+
+impl Desk {
+    /// That of the manager behind `requests`.
+    pub(super) fn at(requests: &mpsc::Sender<Request>) -> Self {
+        Self(Some(requests.downgrade()))
+    }
+
+    /// Nobody's, for sessions without a manager.
+    #[cfg(test)]
+    pub(super) fn nowhere() -> Self {
+        Self(None)
+    }
+
+    pub(super) async fn answer(
+        &self,
+        session: SessionKey,
+        handoff: HandoffId,
+        answer: Answer,
+    ) -> Result<(Arc<Handoff>, bool), HandoffError> {
+        let requests = self.0.as_ref().and_then(mpsc::WeakSender::upgrade).ok_or(Unresponsive)?;
+        let request = |reply| Request::Answer { session, handoff, answer, reply };
+        ask(&requests, ANSWER_DEADLINE, request).await?
+    }
+}
 
 /// Talks to the manager. Cheap to clone.
 #[derive(Clone)]
@@ -160,16 +229,37 @@ impl ManagerHandle {
         }
     }
 
+    /// Asks for a human. The flag: whether the handoff is new; the same one may have been asked for before.
+    ///
+    /// # Errors
+    /// See [`HandoffError`].
+    pub async fn ask_for_human(
+        &self,
+        id: &SessionId,
+        new: NewHandoff,
+    ) -> Result<(Arc<Handoff>, bool), HandoffError> {
+        let id = id.clone();
+        self.ask(ANSWER_DEADLINE, |reply| Request::AskForHuman { id, new, reply }).await?
+    }
+
     async fn ask<T>(
         &self,
         deadline: Duration,
         request: impl FnOnce(oneshot::Sender<T>) -> Request,
     ) -> Result<T, Unresponsive> {
-        let (reply, answer) = oneshot::channel();
-        let round_trip = async {
-            self.requests.send(request(reply)).await.map_err(|_closed| Unresponsive)?;
-            answer.await.map_err(|_dropped| Unresponsive)
-        };
-        timeout(deadline, round_trip).await.map_err(|_elapsed| Unresponsive)?
+        ask(&self.requests, deadline, request).await
     }
+}
+
+async fn ask<T>(
+    requests: &mpsc::Sender<Request>,
+    deadline: Duration,
+    request: impl FnOnce(oneshot::Sender<T>) -> Request,
+) -> Result<T, Unresponsive> {
+    let (reply, answer) = oneshot::channel();
+    let round_trip = async {
+        requests.send(request(reply)).await.map_err(|_closed| Unresponsive)?;
+        answer.await.map_err(|_dropped| Unresponsive)
+    };
+    timeout(deadline, round_trip).await.map_err(|_elapsed| Unresponsive)?
 }

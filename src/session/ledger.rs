@@ -2,8 +2,10 @@
 //! entry is the latest state of a thing, and the store has it on disk as soon as the disk takes it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::handoff::Handoff;
 use super::record::{Cause, End, SessionRecord, Warmth};
 use super::request::{Idempotency, Kind};
 use super::status::{Component, SessionState};
@@ -122,6 +124,8 @@ impl Entry {
     /// The session as it is now.
     pub(super) fn session(&self, record: &SessionRecord) {
         let labels = serde_json::to_string(&record.labels).unwrap_or_default();
+        let handoffs: Vec<&Handoff> = record.handoffs.iter().map(|handoff| &**handoff).collect();
+        let handoffs = serde_json::to_string(&handoffs).unwrap_or_default();
         let request = serde_json::json!({
             "idle_timeout_seconds": record.idle_timeout_seconds,
             "warmth": record.warmth.as_str(),
@@ -140,6 +144,7 @@ impl Entry {
             outcome: record.end.as_ref().map(|end| end.cause.as_str().to_owned()),
             detail: record.end.as_ref().and_then(|end| end.reason.clone()),
             labels,
+            handoffs,
             request: request.to_string(),
             boot_id: self.ledger.boot_id.clone(),
             run: self.ledger.run.clone(),
@@ -190,6 +195,10 @@ fn record(row: SessionRow) -> Option<SessionRecord> {
     let warmth = warmth.into_iter().find(|warmth| request["warmth"] == warmth.as_str());
     let cause = Cause::ALL.into_iter().find(|cause| Some(cause.as_str()) == row.outcome.as_deref());
     let labels: BTreeMap<String, String> = serde_json::from_str(&row.labels).unwrap_or_default();
+    let handoffs: Vec<Handoff> = serde_json::from_str(&row.handoffs).unwrap_or_default();
+    let ended = row.ended_ms.map(time);
+    // A daemon that was killed had no time to say so.
+    let over = |handoff: Handoff| Arc::new(handoff.cancelled(ended.unwrap_or_else(SystemTime::now)));
     Some(SessionRecord {
         id: row.key.id,
         user: row.user,
@@ -200,10 +209,11 @@ fn record(row: SessionRow) -> Option<SessionRecord> {
         ready: row.ready_ms.map(time),
         expires: row.expires_ms.map(time),
         idle_timeout_seconds: request["idle_timeout_seconds"].as_u64(),
-        ended: row.ended_ms.map(time),
+        ended,
         end: cause.map(|cause| End { cause, reason: row.detail }),
         warmth: warmth.unwrap_or(Warmth::Cold),
         labels,
+        handoffs: handoffs.into_iter().map(over).collect(),
         components: Vec::new(),
         viewers: Viewers { spectators: 0, controllers: 0 },
         automations: 0,
@@ -250,6 +260,7 @@ mod tests {
             end: None,
             warmth: Warmth::Browser,
             labels: BTreeMap::from([("task_id".into(), "t".into())]),
+            handoffs: vec![],
             components: vec![],
             viewers: Viewers { spectators: 0, controllers: 0 },
             automations: 0,

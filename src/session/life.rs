@@ -11,6 +11,8 @@ use tokio::time::timeout;
 use super::ends::{Ending, expired, hurried, idle, not_started, told};
 use super::events::{EventLog, Happening};
 use super::external;
+use super::handle::Desk;
+use super::handoff::Handoffs;
 use super::launch::{self, Assembly, Ground, Site};
 use super::ledger::{Entry, Ledger};
 use super::publish::{Chronicle, Sources, publish_status, tab_crashed};
@@ -73,6 +75,7 @@ pub enum Error {
 pub(super) struct Order {
     pub(super) spec: Arc<Spec>,
     pub(super) terms: watch::Receiver<Terms>,
+    pub(super) handoffs: watch::Receiver<Handoffs>,
 }
 
 /// How a session begins.
@@ -91,6 +94,8 @@ pub(super) enum Note {
     Born(Session),
     /// It takes too long to be put together. It will be over all the same, when what was begun is done.
     Late(Error),
+    /// It is about to be taken down. Heard, before anything is.
+    Ending(Ending, oneshot::Sender<()>),
     /// Processes of it survive SIGKILL.
     Stuck,
     /// Nothing of it is left.
@@ -109,6 +114,7 @@ pub(super) struct Life {
     pub(super) events: EventLog,
     pub(super) ledger: Ledger,
     pub(super) notes: Notes,
+    pub(super) desk: Desk,
     pub(super) ending: watch::Receiver<Option<Ending>>,
 }
 
@@ -264,7 +270,7 @@ impl Life {
 
     /// The session's life from here to its end.
     async fn reside(&mut self, mut standing: Standing, order: Order, warmth: Warmth) -> SessionRecord {
-        let Order { spec, terms } = order;
+        let Order { spec, terms, handoffs } = order;
         let uid = self.site.identity.map_or_else(|| nix::unistd::geteuid().as_raw(), |identity| identity.uid);
         let entry = self.ledger.entry(spec.key(), self.site.slot, uid);
         let chronicle = Chronicle {
@@ -297,6 +303,8 @@ impl Life {
             supervisor: Some(standing.group.clone()),
             status: status.subscribe(),
             terms: terms.clone(),
+            handoffs,
+            desk: self.desk.clone(),
             facts: standing.facts.clone(),
             counts: Counts::default(),
             activity: Arc::new(Activity::new(Instant::now())),
@@ -319,6 +327,10 @@ impl Life {
         self.note(Note::Born(session.clone())).await;
 
         let ending = self.until_end(&session, &spec, terms).await;
+        let (told, heard) = oneshot::channel();
+        self.note(Note::Ending(ending.clone(), told)).await;
+        // A manager that is gone has nothing to say.
+        let _gone = heard.await;
         end.send_replace(Some(ending.end.clone()));
         self.take_down(standing, ending.clone()).await;
         let record = SessionRecord {

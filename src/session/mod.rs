@@ -12,6 +12,7 @@ mod ends;
 mod events;
 mod external;
 mod handle;
+mod handoff;
 mod launch;
 mod ledger;
 mod life;
@@ -34,7 +35,11 @@ pub use cdp::{AutomationCount, BrowserEnd, CdpPaths};
 pub use config::{Capacity, Config, HostConfig, Isolation, Network, Rules};
 pub use directory::{Occupancy, Sessions};
 pub use events::{Batch, Event, Events, Happening};
-pub use handle::{AmendError, CreateError, Created, ManagerHandle, Unresponsive};
+pub use handle::{AmendError, CreateError, Created, HandoffError, ManagerHandle, Unresponsive};
+pub use handoff::{
+    Answer, Closing, Decision, Handoff, HandoffDenial, HandoffKind, Handoffs, MAX_NOTE_BYTES,
+    MAX_REASON_BYTES, NewHandoff, Outcome, check_words,
+};
 pub use launch::Error as LaunchError;
 pub use ledger::Ledger;
 pub use life::Error;

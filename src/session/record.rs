@@ -1,8 +1,10 @@
 //! A session as it is told to others, while it lives and after.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::handoff::Handoff;
 use super::request::Kind;
 use super::status::{Component, SessionState};
 use super::viewer::Viewers;
@@ -37,6 +39,8 @@ pub struct SessionRecord {
     pub warmth: Warmth,
     /// The caller's words.
     pub labels: BTreeMap<String, String>,
+    /// Requests for a human and what came of them, the oldest first.
+    pub handoffs: Vec<Arc<Handoff>>,
     /// Its parts, in the order in which they start.
     pub components: Vec<Component>,
     /// Who is looking.

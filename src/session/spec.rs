@@ -123,6 +123,7 @@ impl Spec {
             end: Some(end),
             warmth: Warmth::Cold,
             labels: self.labels.clone(),
+            handoffs: Vec::new(),
             components: Vec::new(),
             viewers: Viewers { spectators: 0, controllers: 0 },
             automations: 0,

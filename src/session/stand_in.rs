@@ -14,6 +14,8 @@ use tokio::time::timeout;
 use super::cdp::CdpPaths;
 use super::directory::{Directory, Sessions};
 use super::events::EventLog;
+use super::handle::Desk;
+use super::handoff::Handoffs;
 use super::record::Warmth;
 use super::request::Kind;
 use super::status::{SessionState, SessionStatus};
@@ -94,6 +96,8 @@ fn stand_in(
             supervisor: None,
             status,
             terms: watch::Sender::new(Terms::default()).subscribe(),
+            handoffs: watch::Sender::new(Handoffs::default()).subscribe(),
+            desk: Desk::nowhere(),
             facts,
             counts: Counts::default(),
             activity: Arc::new(Activity::new(Instant::now())),

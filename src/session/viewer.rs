@@ -11,12 +11,14 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::handle::{Desk, HandoffError};
+use super::handoff::{Answer, Handoff, Handoffs};
 use super::record::{SessionRecord, Warmth};
 use super::request::Kind;
 use super::status::{SessionState, SessionStatus};
 use crate::browser::Endpoint;
 use crate::clock::unix_ms;
-use crate::ids::{ProfileName, SessionId, UserId};
+use crate::ids::{HandoffId, ProfileName, SessionId, UserId};
 use crate::rfb::Access;
 use crate::store::SessionKey;
 use crate::supervise::GroupHandle;
@@ -45,6 +47,8 @@ pub(super) struct Inner {
     pub(super) supervisor: Option<GroupHandle>,
     pub(super) status: watch::Receiver<SessionStatus>,
     pub(super) terms: watch::Receiver<Terms>,
+    pub(super) handoffs: watch::Receiver<Handoffs>,
+    pub(super) desk: Desk,
     pub(super) facts: Facts,
     pub(super) counts: Counts,
     /// The last use by anybody: input of a viewer, a command of an automation.
@@ -197,6 +201,7 @@ impl Session {
             end,
             warmth: about.warmth,
             labels: terms.labels,
+            handoffs: self.inner.handoffs.borrow().all().cloned().collect(),
             components,
             viewers: self.viewers(),
             automations: counts.automations.load(Ordering::Relaxed),
@@ -204,6 +209,23 @@ impl Session {
             display: display.map(|address| format!(":{}", address.number)),
             devtools_port: self.devtools().map(Endpoint::port),
         }
+    }
+
+    /// Its requests for a human as they come and go.
+    pub fn handoffs(&self) -> watch::Receiver<Handoffs> {
+        self.inner.handoffs.clone()
+    }
+
+    /// A human's answer to one of them. The flag: whether it ended the handoff; an earlier one that said the same may have.
+    ///
+    /// # Errors
+    /// See [`HandoffError`].
+    pub async fn answer(
+        &self,
+        handoff: &HandoffId,
+        answer: Answer,
+    ) -> Result<(Arc<Handoff>, bool), HandoffError> {
+        self.inner.desk.answer(self.key(), handoff.clone(), answer).await
     }
 
     /// How it is.

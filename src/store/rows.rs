@@ -42,6 +42,8 @@ pub struct SessionRow {
     pub detail: Option<String>,
     /// The caller's labels, as a JSON object.
     pub labels: String,
+    /// Requests for a human and what came of them, as a JSON array.
+    pub handoffs: String,
     /// What was asked for, as a JSON object, without what is secret in it.
     pub request: String,
     /// The boot in which it was last written.

@@ -17,7 +17,7 @@ const MIGRATIONS: [&str; 1] = ["
         id TEXT NOT NULL, created_ms INTEGER NOT NULL,
         user_id TEXT, kind TEXT NOT NULL, profile TEXT, slot INTEGER NOT NULL, uid INTEGER NOT NULL, state TEXT NOT NULL,
         ready_ms INTEGER, ended_ms INTEGER, expires_ms INTEGER, outcome TEXT, detail TEXT,
-        labels TEXT NOT NULL, request TEXT NOT NULL, boot_id TEXT NOT NULL, run TEXT NOT NULL,
+        labels TEXT NOT NULL, handoffs TEXT NOT NULL, request TEXT NOT NULL, boot_id TEXT NOT NULL, run TEXT NOT NULL,
         UNIQUE (id, created_ms)
     ) STRICT;
     CREATE INDEX sessions_by_end ON sessions (ended_ms);
@@ -45,7 +45,7 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 pub(super) const PRUNE_STEP: usize = 100;
 
 const SESSION: &str = "id, created_ms, user_id, kind, profile, slot, uid, state, ready_ms, ended_ms, expires_ms, outcome, detail, \
-     labels, request, boot_id, run";
+     labels, request, boot_id, run, handoffs";
 
 /// What a file turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,11 +97,11 @@ fn verify(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 const PUT_SESSION: &str = "INSERT INTO sessions (id, created_ms, user_id, kind, profile, slot, uid, state, ready_ms, ended_ms, \
-     expires_ms, outcome, detail, labels, request, boot_id, run) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) \
+     expires_ms, outcome, detail, labels, request, boot_id, run, handoffs) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18) \
      ON CONFLICT (id, created_ms) DO UPDATE SET user_id = ?3, kind = ?4, profile = ?5, slot = ?6, uid = ?7, state = ?8, \
      ready_ms = ?9, ended_ms = ?10, expires_ms = ?11, outcome = ?12, detail = ?13, labels = ?14, request = ?15, boot_id = ?16, \
-     run = ?17";
+     run = ?17, handoffs = ?18";
 const PUT_PROCESS: &str = "INSERT INTO processes (id, created_ms, service, pid, start_time, cgroup, boot_id) \
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
      ON CONFLICT (id, created_ms, service) DO UPDATE SET pid = ?4, start_time = ?5, cgroup = ?6, boot_id = ?7";
@@ -137,7 +137,7 @@ fn put_session(connection: &Connection, row: &SessionRow) -> rusqlite::Result<()
     #[rustfmt::skip]
     let values = params![
         id.as_str(), created_ms, user, row.kind, row.profile, row.slot, row.uid, row.state, row.ready_ms, row.ended_ms,
-        row.expires_ms, row.outcome, row.detail, row.labels, row.request, row.boot_id, row.run,
+        row.expires_ms, row.outcome, row.detail, row.labels, row.request, row.boot_id, row.run, row.handoffs,
     ];
     run(connection, PUT_SESSION, values)?;
     if row.has_ended() {
@@ -282,6 +282,7 @@ fn session(row: &Columns<'_>) -> rusqlite::Result<SessionRow> {
         request: row.get(14)?,
         boot_id: row.get(15)?,
         run: row.get(16)?,
+        handoffs: row.get(17)?,
     })
 }
 

@@ -42,7 +42,7 @@ fn every_private_route_asks_for_an_operator_on_tcp_and_for_nothing_on_the_socket
     let mut daemon = host(BROKEN);
     let mut private = 0;
     for route in ROUTES {
-        let path = route.pattern.replace("{id}", "s1");
+        let path = route.pattern.replace("{id}", "s1").replace("{handoff}", "h1");
         let body = matches!(route.method, "POST" | "PATCH").then_some("{}");
         let ask = |daemon: &mut Daemon, headers: &[(&str, &str)]| {
             daemon.ask_tcp(route.method, &path, headers, body)
@@ -81,7 +81,7 @@ fn every_private_route_asks_for_an_operator_on_tcp_and_for_nothing_on_the_socket
             assert!(!matches!(answer.status, 401 | 403), "{path}: {answer:?}");
         }
     }
-    assert!(private >= 8, "{private}");
+    assert!(private >= 12, "{private}");
     let other = daemon.ask_tcp("PUT", "/v1/sessions", &[], None);
     assert_eq!((other.status, other.problem()), (405, "method-not-allowed"));
     assert_eq!(other.headers["allow"], "GET, POST, HEAD");

@@ -9,6 +9,7 @@ mod daemon;
 mod faults;
 mod faults_host;
 mod faults_sessions;
+mod handoffs;
 mod isolation;
 mod relay;
 mod sessions;

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::super::config::{Config, HostConfig, Rules};
 use super::super::directory::{Directory, Occupancy};
 use super::super::events::EventLog;
-use super::super::handle::Request;
+use super::super::handle::{Desk, Request};
 use super::super::ledger::Ledger;
 use super::super::life::{Note, Notes};
 use super::super::record::Warmth;
@@ -49,6 +49,8 @@ pub(super) struct Actor {
     pub(super) events: EventLog,
     pub(super) ledger: Ledger,
     pub(super) notes: Notes,
+    /// To this very task, for sessions that are asked what it decides.
+    pub(super) desk: Desk,
 }
 
 impl Actor {
@@ -58,6 +60,7 @@ impl Actor {
         mut news: mpsc::Receiver<(u32, Note)>,
     ) {
         loop {
+            self.expire_handoffs();
             self.serve_queue();
             self.stock_up();
             self.publish();
@@ -86,10 +89,10 @@ impl Actor {
         }
     }
 
-    /// When somebody has waited long enough for a place, or a spare may be tried again.
+    /// When somebody has waited long enough for a place or for a human, or a spare may be tried again.
     fn due(&self) -> Option<Instant> {
         let waits = self.queue.iter().map(|queued| queued.until);
-        waits.chain(self.shelf.next_try(Instant::now())).min()
+        waits.chain(self.shelf.next_try(Instant::now())).chain(self.next_handoff_expiry()).min()
     }
 
     fn request(&mut self, request: Request) {
@@ -102,6 +105,12 @@ impl Actor {
             }
             Request::Amend { id, amendment, reply } => {
                 let _gave_up = reply.send(self.amend(&id, amendment));
+            }
+            Request::AskForHuman { id, new, reply } => {
+                let _gave_up = reply.send(self.ask_for_human(&id, new));
+            }
+            Request::Answer { session, handoff, answer, reply } => {
+                let _gave_up = reply.send(self.answer_handoff(&session, &handoff, answer));
             }
             Request::StopAll { budget, done } => self.stop_all(budget, done),
         }
@@ -140,6 +149,7 @@ impl Actor {
                     tracing::error!(session = %session.id(), slot, "the session cannot be ended");
                 }
             }
+            Note::Ending(ending, heard) => self.ending(slot, ending, heard),
             Note::Late(error) => self.late(slot, error),
             Note::Over(outcome) => self.over(slot, outcome),
         }

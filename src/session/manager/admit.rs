@@ -7,6 +7,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::super::admission::{Admission, Denial, Situation, judge};
 use super::super::handle::{Create, CreateError, Created};
+use super::super::handoff::Handoffs;
 use super::super::launch::Site;
 use super::super::life::{self, Birth, Life, Order};
 use super::super::repeats::Repeat;
@@ -14,7 +15,7 @@ use super::super::spares::Spare;
 use super::super::spec::{Parts, Spec};
 use super::super::viewer::{Expiry, Session, Terms};
 use super::actor::Actor;
-use super::place::{Applicant, Phase, Place, Queued, Reply, Waiting, answer, fail, refuse};
+use super::place::{Applicant, Controls, Phase, Place, Queued, Reply, Waiting, answer, fail, refuse};
 use crate::hex;
 use crate::ids::SessionId;
 use crate::store::SessionKey;
@@ -94,20 +95,26 @@ impl Actor {
 
     /// Gives a session that was admitted to a spare, or starts it from nothing.
     pub(super) fn order(&mut self, spec: Spec, waiting: Waiting) {
-        let terms = watch::Sender::new(Terms {
+        let terms = Terms {
             expires: spec.max_duration.map(Expiry::after),
             idle_timeout: spec.idle_timeout,
             labels: spec.labels.clone(),
-        });
+        };
+        let controls =
+            Controls { terms: watch::Sender::new(terms), handoffs: watch::Sender::new(Handoffs::default()) };
         let spec = Arc::new(spec);
-        let mut order = Order { spec: Arc::clone(&spec), terms: terms.subscribe() };
+        let mut order = Order {
+            spec: Arc::clone(&spec),
+            terms: controls.terms.subscribe(),
+            handoffs: controls.handoffs.subscribe(),
+        };
         let template = Parts::of(&self.template);
         if order.spec.fits_display_of(&template, self.rules.limits) {
             let with_browser = order.spec.fits_browser_of(&template);
             while let Some((slot, assign)) = self.shelf.take(with_browser) {
                 match (assign.send(order), self.places.get_mut(&slot)) {
                     (Ok(()), Some(place)) => {
-                        place.phase = Phase::Reserved { spec, terms, waiting };
+                        place.phase = Phase::Reserved { spec, controls, waiting };
                         return;
                     }
                     // It is ending by itself; the next one may do.
@@ -125,7 +132,7 @@ impl Actor {
         let Some(slot) = self.slots.take() else {
             return self.not_born(waiting, Denial::OverCapacity { capacity: self.capacity }.into());
         };
-        self.bear(slot, Birth::Ordered(order), Phase::Reserved { spec, terms, waiting });
+        self.bear(slot, Birth::Ordered(order), Phase::Reserved { spec, controls, waiting });
     }
 
     pub(super) fn bear(&mut self, slot: u32, birth: Birth, phase: Phase) {
@@ -146,6 +153,7 @@ impl Actor {
             events: self.events.clone(),
             ledger: self.ledger.clone(),
             notes: self.notes.clone(),
+            desk: self.desk.clone(),
             ending: ending.subscribe(),
         };
         self.places.insert(slot, Place { phase, ending });
@@ -154,12 +162,12 @@ impl Actor {
 
     pub(super) fn born(&mut self, slot: u32, session: Session) {
         let Some(place) = self.places.get_mut(&slot) else { return };
-        let Phase::Reserved { spec, terms, waiting } = std::mem::replace(&mut place.phase, Phase::Spare)
+        let Phase::Reserved { spec, controls, waiting } = std::mem::replace(&mut place.phase, Phase::Spare)
         else {
             tracing::error!(slot, "a session that nobody ordered");
             return;
         };
-        place.phase = Phase::Live { session: session.clone(), terms };
+        place.phase = Phase::Live { session: session.clone(), controls };
         self.directory.send_modify(|directory| {
             directory.live.insert(session.id().clone(), session.clone());
         });

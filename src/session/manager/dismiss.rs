@@ -78,19 +78,19 @@ impl Actor {
         amendment: Amendment,
     ) -> Result<SessionRecord, AmendError> {
         let place = self.place_of(id).and_then(|slot| self.places.get(&slot));
-        let Some(Place { phase: Phase::Live { session, terms, .. }, ending }) = place else {
+        let Some(Place { phase: Phase::Live { session, controls }, ending }) = place else {
             return Err(AmendError::Unknown);
         };
         if ending.borrow().is_some() || session.status().end.is_some() {
             return Err(AmendError::Ending);
         }
         at_most(amendment.expires_in, self.rules.max_duration, "expires_in")?;
-        let mut labels = terms.borrow().labels.clone();
+        let mut labels = controls.terms.borrow().labels.clone();
         labels.extend(amendment.labels.clone());
         if labels.len() > MOST_LABELS {
             return Err(Denial::OverLimit { what: "labels" }.into());
         }
-        terms.send_modify(|terms| {
+        controls.terms.send_modify(|terms| {
             let Amendment { expires_in, idle_timeout, labels } = amendment;
             terms.expires = expires_in.map(Expiry::after).or(terms.expires);
             terms.idle_timeout = idle_timeout.unwrap_or(terms.idle_timeout);

@@ -4,6 +4,7 @@
 mod actor;
 mod admit;
 mod dismiss;
+mod handoffs;
 mod place;
 mod queue;
 mod start;

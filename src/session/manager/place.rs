@@ -8,6 +8,7 @@ use tokio::sync::{oneshot, watch};
 use super::super::admission::Denial;
 use super::super::ends::Ending;
 use super::super::handle::{CreateError, Created, Unresponsive};
+use super::super::handoff::Handoffs;
 use super::super::life;
 use super::super::request::Idempotency;
 use super::super::spec::Spec;
@@ -33,8 +34,14 @@ pub(super) struct Place {
 
 pub(super) enum Phase {
     Spare,
-    Reserved { spec: Arc<Spec>, terms: watch::Sender<Terms>, waiting: Waiting },
-    Live { session: Session, terms: watch::Sender<Terms> },
+    Reserved { spec: Arc<Spec>, controls: Controls, waiting: Waiting },
+    Live { session: Session, controls: Controls },
+}
+
+/// What the manager alone changes of a session that runs.
+pub(super) struct Controls {
+    pub(super) terms: watch::Sender<Terms>,
+    pub(super) handoffs: watch::Sender<Handoffs>,
 }
 
 impl Phase {

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::super::config::{Config, HostConfig, Rules};
 use super::super::directory::{Directory, Occupancy, Sessions};
 use super::super::events::EventLog;
-use super::super::handle::ManagerHandle;
+use super::super::handle::{Desk, ManagerHandle};
 use super::super::ledger::Ledger;
 use super::super::life;
 use super::super::places;
@@ -112,6 +112,7 @@ impl Manager {
             events,
             ledger: ledger.clone(),
             notes,
+            desk: Desk::at(&requests),
         };
         if actor.template.autostart {
             let spec = Spec::fixed(&actor.template, actor.rules.limits);

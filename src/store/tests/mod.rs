@@ -36,6 +36,7 @@ pub(super) fn session(id: &str, created_ms: i64) -> SessionRow {
         request: r#"{"kind":"chromium"}"#.to_owned(),
         boot_id: "boot".to_owned(),
         run: "0123456789ab".to_owned(),
+        handoffs: "[]".to_owned(),
     }
 }
 

@@ -1,0 +1,182 @@
+//! Requests for a human: asked for by a control plane, answered by whoever is at the screen.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::support::api::{Answer, Listener, SentEvent};
+use crate::support::daemon::{Daemon, Home};
+use crate::support::viewer::get;
+use crate::support::wait_for;
+
+/// A session without a browser that works is there for a human all the same.
+const CONFIG: &str =
+    "[session]\nautostart = false\n[browser]\nprogram = \"/bin/false\"\n[sessions]\nmax = 3\n";
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn with_session(config: &str) -> Daemon {
+    let mut daemon = Daemon::start(config);
+    daemon.wait_ready();
+    create(&daemon, "s1");
+    daemon
+}
+
+fn create(daemon: &Daemon, id: &str) {
+    let body = json!({ "session_id": id, "user_id": "u1", "labels": { "task_id": "t1" } });
+    let created = daemon.ask("POST", "/v1/sessions", Some(&body));
+    assert_eq!(created.status, 201, "{created:?}");
+}
+
+fn ask(daemon: &Daemon, body: Value) -> Answer {
+    daemon.ask("POST", "/v1/sessions/s1/handoffs", Some(&body))
+}
+
+fn resolve(daemon: &Daemon, handoff: &str, body: Value) -> Answer {
+    daemon.ask("POST", &format!("/v1/sessions/s1/handoffs/{handoff}/resolve"), Some(&body))
+}
+
+fn heard(events: &mut Listener, name: &str) -> SentEvent {
+    events.next(PATIENCE, |event| event.event == name).unwrap()
+}
+
+#[test]
+fn a_human_is_asked_for_once_answers_once_and_the_answer_is_told() {
+    let mut daemon = with_session(CONFIG);
+    let mut events = daemon.listen("/v1/events?session_id=s1", Some("0"));
+    let body = json!({ "handoff_id": "h1", "kind": "captcha", "reason": "a picture puzzle", "event_scope": "task-1" });
+    let asked = ask(&daemon, body.clone());
+    assert_eq!((asked.status, &asked.json["state"]), (201, &json!("open")), "{asked:?}");
+    let lasts = asked.json["expires_at"].as_f64().unwrap() - asked.json["created_at"].as_f64().unwrap();
+    assert!((lasts - 900.0).abs() < 1.0, "{lasts}");
+    let again = ask(&daemon, body.clone());
+    assert_eq!((again.status, &again.json), (200, &asked.json), "a lost answer costs nothing");
+    let other = ask(&daemon, json!({ "handoff_id": "h1", "kind": "review", "reason": "another" }));
+    assert_eq!((other.status, other.problem()), (409, "handoff-exists"));
+    let told = heard(&mut events, "human.requested").data;
+    assert_eq!((&told["scope"], &told["labels"]["task_id"]), (&json!("task-1"), &json!("t1")), "{told}");
+    let session = daemon.ask("GET", "/v1/sessions/s1", None).json;
+    assert_eq!(session["handoffs"], json!([asked.json]));
+
+    // Whoever waits hears of it at once, and whoever comes later as well.
+    let (waited, answered) = std::thread::scope(|scope| {
+        let wait = || daemon.ask("GET", "/v1/sessions/s1/handoffs/h1?wait=closed&timeout=60s", None);
+        let waiting = scope.spawn(wait);
+        let late = daemon.ask("GET", "/v1/sessions/s1/handoffs/h1?wait=closed&timeout=1s", None);
+        assert_eq!((late.status, &late.json["wait_timed_out"]), (200, &json!(true)), "{late:?}");
+        let answered = resolve(&daemon, "h1", json!({ "outcome": "resolved", "note": "done\nby hand" }));
+        (waiting.join().unwrap(), answered)
+    });
+    assert_eq!((answered.status, &answered.json["state"]), (200, &json!("resolved")), "{answered:?}");
+    assert_eq!((waited.status, &waited.json), (200, &answered.json));
+    let told = heard(&mut events, "human.resolved").data;
+    assert_eq!(
+        (&told["scope"], &told["handoff_id"], &told["note"]),
+        (&json!("task-1"), &json!("h1"), &json!("done\nby hand"))
+    );
+    let once = told["idempotency_id"].as_str().unwrap();
+    assert!(once.starts_with("s1.") && once.ends_with(".h1.human.resolved"), "{once}");
+
+    let first = resolve(&daemon, "h1", json!({ "outcome": "resolved", "note": "another word" }));
+    assert_eq!((first.status, &first.json), (200, &answered.json), "the first answer stands");
+    let contrary = resolve(&daemon, "h1", json!({ "outcome": "rejected" }));
+    assert_eq!((contrary.status, contrary.problem()), (409, "handoff-over"), "{contrary:?}");
+    let unknown = resolve(&daemon, "h9", json!({ "outcome": "resolved" }));
+    assert_eq!((unknown.status, unknown.problem()), (404, "unknown-handoff"));
+    assert_eq!(ask(&daemon, body).json, answered.json, "asked for again it is what it has become");
+    let list = daemon.ask("GET", "/v1/sessions/s1/handoffs", None).json;
+    assert_eq!(list, json!({ "handoffs": [answered.json] }));
+
+    let metrics = get(daemon.api(), "/metrics").1;
+    for line in [
+        "valetd_handoffs_total{kind=\"captcha\",outcome=\"requested\"} 1",
+        "valetd_handoffs_total{kind=\"captcha\",outcome=\"resolved\"} 1",
+    ] {
+        assert!(metrics.contains(line), "{line}\n{metrics}");
+    }
+    let log = daemon.log_text();
+    assert!(!log.contains("picture puzzle") && !log.contains("by hand"), "words are the user's");
+}
+
+#[test]
+fn nobody_comes_in_time_or_the_session_ends_before() {
+    let daemon = with_session(CONFIG);
+    let mut events = daemon.listen("/v1/events?session_id=s1", Some("0"));
+    let short = json!({ "handoff_id": "short", "kind": "review", "reason": "look", "expires_in": "1s" });
+    assert_eq!(ask(&daemon, short).status, 201);
+    let long = json!({ "handoff_id": "long", "kind": "engine_exhausted", "reason": "stuck" });
+    assert_eq!(ask(&daemon, long).status, 201);
+    assert_eq!(heard(&mut events, "human.expired").data["handoff_id"], "short");
+    let late = resolve(&daemon, "short", json!({ "outcome": "approved" }));
+    assert_eq!((late.status, late.problem()), (409, "handoff-over"));
+    assert_eq!(late.json["detail"], "the handoff is over: expired");
+
+    let waited = std::thread::scope(|scope| {
+        let path = "/v1/sessions/s1/handoffs/long?wait=closed&timeout=60s";
+        let waiting = scope.spawn(|| daemon.ask("GET", path, None));
+        assert_eq!(daemon.ask("DELETE", "/v1/sessions/s1?wait=ended", None).status, 200);
+        waiting.join().unwrap()
+    });
+    assert_eq!((waited.status, &waited.json["state"]), (200, &json!("cancelled")), "{waited:?}");
+    assert_eq!(heard(&mut events, "human.cancelled").data["handoff_id"], "long");
+    heard(&mut events, "session.ended");
+    let after = daemon.ask("GET", "/v1/sessions/s1/handoffs/long", None);
+    assert_eq!((after.status, &after.json["state"]), (200, &json!("cancelled")), "it stays known");
+    for answer in [
+        ask(&daemon, json!({ "kind": "captcha", "reason": "too late" })),
+        resolve(&daemon, "long", json!({ "outcome": "resolved" })),
+    ] {
+        assert_eq!((answer.status, answer.problem()), (410, "session-over"), "{answer:?}");
+    }
+}
+
+#[test]
+fn a_session_that_waits_for_a_human_is_not_idle() {
+    let daemon =
+        with_session(&format!("{CONFIG}idle_timeout = \"1s\"\n").replace("/bin/false", "/usr/bin/chromium"));
+    let ready = daemon.ask(
+        "POST",
+        "/v1/sessions?wait=ready&timeout=60s",
+        Some(&json!({ "session_id": "s2", "user_id": "u1", "idle_timeout": "4s" })),
+    );
+    assert_eq!(ready.status, 201, "{ready:?}");
+    let body = json!({ "handoff_id": "h", "kind": "captcha", "reason": "r", "expires_in": "6s" });
+    let asked = daemon.ask("POST", "/v1/sessions/s2/handoffs", Some(&body));
+    assert_eq!(asked.status, 201, "{asked:?}");
+    let session = wait_for("the session to be idle", PATIENCE, || {
+        let session = daemon.ask("GET", "/v1/sessions/s2", None).json;
+        (session["end"]["cause"] == "idle").then_some(session)
+    });
+    // It outlived its own timeout by the time that a human was waited for.
+    assert_eq!(session["handoffs"][0]["state"], "expired", "{session}");
+    let ended = wait_for("its end", PATIENCE, || {
+        daemon.ask("GET", "/v1/sessions/s2", None).json["ended_at"].as_f64()
+    });
+    let closed = session["handoffs"][0]["closed_at"].as_f64().unwrap();
+    assert!(ended - closed >= 3.9, "{ended} {closed}");
+}
+
+#[test]
+fn f43_what_came_of_a_handoff_is_known_after_a_crash() {
+    let home = Home::new();
+    home.configure(CONFIG);
+    let mut daemon = home.start();
+    daemon.wait_ready();
+    create(&daemon, "s1");
+    for id in ["done", "open"] {
+        assert_eq!(ask(&daemon, json!({ "handoff_id": id, "kind": "review", "reason": "r" })).status, 201);
+    }
+    assert_eq!(resolve(&daemon, "done", json!({ "outcome": "approved" })).status, 200);
+    wait_for("it to be written down", PATIENCE, || {
+        let metrics = get(daemon.api(), "/metrics").1;
+        metrics.lines().any(|line| line == "valetd_store_pending_rows 0").then_some(())
+    });
+    daemon.signal(Signal::SIGKILL);
+    daemon.wait_exit(PATIENCE);
+    let mut next = home.start();
+    next.wait_ready();
+    let states = ["done", "open"]
+        .map(|id| next.ask("GET", &format!("/v1/sessions/s1/handoffs/{id}"), None).json["state"].clone());
+    assert_eq!(states, [json!("approved"), json!("cancelled")]);
+    next.stop(PATIENCE);
+}
