@@ -157,7 +157,7 @@ pub(super) fn of_target(target: Target) -> Words {
                 Trouble::SessionOver,
                 Trouble::Unresponsive,
             ]),
-        Target::End => words("sessions", "End a session")
+        Target::End => words("sessions", "End a session that is there, or that waits for a place")
             .takes([
                 query("reason", "Why; the body may say it as well", text().min_length(Some(1)).max_length(Some(256))),
                 query("wait", "Answer when nothing of it is left", one_of(&["ended"])),

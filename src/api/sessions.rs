@@ -19,7 +19,7 @@ use super::refused::{Refused, Trouble};
 use super::view::{SessionList, SessionView};
 use crate::http::Reply;
 use crate::ids::{SessionId, UserId};
-use crate::session::{Amendment, Component, Kind, MOST_LABELS, SessionRecord, SessionState};
+use crate::session::{Amendment, Component, Kind, MOST_LABELS, SessionRecord, SessionState, Stopped};
 
 /// Sessions in one answer, when nobody says and at most.
 const DEFAULT_LIMIT: usize = 100;
@@ -160,30 +160,27 @@ impl Context {
             reason
         });
         mistakes.check()?;
-        // Taken before the end begins: whoever is gone by the time of the answer can still be waited for.
-        let session = self.state.sessions.get(id);
         let stopped = self.state.manager.stop(id, in_body.or(in_query)).await;
-        let record = stopped.map_err(|_unresponsive| Trouble::Unresponsive)?;
-        let Some(mut record) = record else { return Err(Trouble::UnknownSession.into()) };
-        let ended_before = record.state == SessionState::Stopped;
-        self.audit(&operator, "end", Some(id), if ended_before { "ended before" } else { "ending" });
+        let stopped = stopped.map_err(|_unresponsive| Trouble::Unresponsive)?;
+        let Some(Stopped { mut record, is_news }) = stopped else {
+            return Err(Trouble::UnknownSession.into());
+        };
+        let is_over = |record: &SessionRecord| record.state == SessionState::Stopped;
+        let word = match (is_news, is_over(&record)) {
+            (true, true) => "ended",
+            (true, false) => "ending",
+            (false, true) => "ended before",
+            (false, false) => "ending before",
+        };
+        self.audit(&operator, "end", Some(id), word);
         let mut timed_out = false;
-        if let (Some(limit), false) = (wait, ended_before) {
-            let sessions = &self.state.sessions;
-            let gone = async {
-                let session = match session {
-                    Some(session) => session,
-                    // It is being put together, and ends as soon as it is.
-                    None => sessions.wait_for(id).await,
-                };
-                sessions.wait_gone(&session).await
-            };
-            match timeout(limit, gone).await {
+        if let (Some(limit), false) = (wait, is_over(&record)) {
+            match timeout(limit, self.state.sessions.wait_ended(&record)).await {
                 Ok(ended) => record = ended,
                 Err(_) => timed_out = true,
             }
         }
-        let over = record.state == SessionState::Stopped;
+        let over = is_over(&record);
         let status = if over { StatusCode::OK } else { StatusCode::ACCEPTED };
         let view = SessionView::waited(record, timed_out);
         Ok(json(status, &view).into())

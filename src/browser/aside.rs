@@ -1,8 +1,8 @@
 //! Where the content of a profile is while its browser is tried without it. The daemon may be killed at any moment, and the
 //! next session of the profile finds all of it.
 //!
-//! Of these lies one at a time beside the profile, but for the last: `<profile>.moving`, some of the content, on its way out
-//! or back; `<profile>.trial`, all of it; `<profile>.aside`, what a browser was shown not to start with, for people.
+//! Beside the profile lies `<profile>.trial`, all of the content, or `<profile>.moving`, some of it, on its way out or back.
+//! `<profile>.aside` is what a browser was shown not to start with, for people; `<profile>.old` was that, and goes.
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -14,6 +14,7 @@ use crate::sys::remove_all;
 const MOVING: &str = "moving";
 const TRIAL: &str = "trial";
 const ASIDE: &str = "aside";
+const OLD: &str = "old";
 
 /// The places beside a profile. Only for whoever has its lock.
 pub(super) struct Aside<'a>(pub(super) &'a Path);
@@ -22,29 +23,34 @@ impl Aside<'_> {
     /// Empties the profile for a trial. The directory itself stays, since a session's mount of it would stay with the old one.
     ///
     /// # Errors
-    /// When something cannot be moved; then what was moved is back, unless that fails as well, which the next lock mends.
+    /// When something cannot be moved. What was moved comes back with [`Self::undo`].
     pub(super) fn begin(&self) -> Result<(), Error> {
         let (moving, trial) = (self.beside(MOVING), self.beside(TRIAL));
+        // Not when it becomes old: that moment is a probe's, and this may take a while.
+        let old = self.beside(OLD);
+        remove_all(&old).map_err(io("remove", &old))?;
         DirBuilder::new().mode(0o700).create(&moving).map_err(io("make", &moving))?;
-        let moved = move_all(self.0, &moving)
-            .and_then(|()| std::fs::rename(&moving, &trial).map_err(io("move", &moving)));
-        moved.or_else(|error| self.undo().and(Err(error)))
+        move_all(self.0, &moving)?;
+        std::fs::rename(&moving, &trial).map_err(io("move", &moving))
     }
 
-    /// The profile was the reason: what was in it is kept, in place of what an earlier trial kept.
+    /// The profile was the reason: what was in it is kept, in place of what an earlier trial kept. Takes no time.
     ///
     /// # Errors
-    /// When it cannot be moved. The next lock then undoes the trial.
+    /// When it cannot be moved. The trial is then undone in the end.
     pub(super) fn keep(&self) -> Result<(), Error> {
-        let (trial, aside) = (self.beside(TRIAL), self.beside(ASIDE));
-        remove_all(&aside).map_err(io("remove", &aside))?;
+        let (trial, aside, old) = (self.beside(TRIAL), self.beside(ASIDE), self.beside(OLD));
+        if aside.exists() {
+            std::fs::rename(&aside, &old).map_err(io("move", &aside))?;
+        }
         std::fs::rename(&trial, &aside).map_err(io("move", &trial))
     }
 
     /// Puts back what a trial took out, in place of what has come since. Nothing where there is no trial.
     ///
     /// # Errors
-    /// When something cannot be moved. It can be done again.
+    /// When something cannot be moved. No browser may start then, or what it makes would be in the way of what is to come back.
+    /// It can be done again.
     pub(super) fn undo(&self) -> Result<(), Error> {
         let (moving, trial) = (self.beside(MOVING), self.beside(TRIAL));
         if trial.exists() {
@@ -134,9 +140,12 @@ mod tests {
         profile.fill();
         aside.keep().unwrap();
         assert_eq!(names(&profile.path("p.aside")), ["Default", "Local State"]);
+        assert_eq!(names(&profile.path("p.old")), ["older"]);
         assert_eq!(names(&path), ["Local State", "New"]);
         aside.undo().unwrap();
         assert_eq!(names(&path), ["Local State", "New"], "the trial is over");
+        aside.begin().unwrap();
+        assert!(!profile.path("p.old").exists());
     }
 
     #[test]
@@ -149,6 +158,21 @@ mod tests {
         profile.assert_is_as_it_was();
         Aside(&path).undo().unwrap();
         profile.assert_is_as_it_was();
+    }
+
+    #[test]
+    fn what_cannot_come_back_is_not_lost() {
+        let profile = Profile::new();
+        let path = profile.path("p");
+        // As if a browser had been started on what a move had left.
+        std::fs::create_dir_all(profile.path("p.moving/Default")).unwrap();
+        std::fs::write(profile.path("p.moving/Default/Cookies"), "older").unwrap();
+        assert!(Aside(&path).undo().is_err());
+        assert_eq!(std::fs::read_to_string(profile.path("p.moving/Default/Cookies")).unwrap(), "older");
+        assert_eq!(std::fs::read_to_string(path.join("Default/Cookies")).unwrap(), "old");
+        std::fs::remove_dir_all(path.join("Default")).unwrap();
+        Aside(&path).undo().unwrap();
+        assert_eq!(std::fs::read_to_string(path.join("Default/Cookies")).unwrap(), "older");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::devtools::Client;
 use super::endpoint::{Endpoint, Port, Ports};
 use super::profile_dir::{Error as ProfileError, ProfileDir};
 use super::trial::{Finding, Preparation, Trial};
+use crate::errors::chain;
 use crate::supervise::{Command, Confinement, Program, ProgramError, Running};
 
 /// Below this, Chromium's shared memory goes to its TMPDIR instead: pages crash when /dev/shm is full.
@@ -95,6 +96,8 @@ struct Attempt {
     /// Where it was told to listen.
     port: Option<Port>,
     answered: bool,
+    /// Somebody else listened there.
+    was_displaced: bool,
 }
 
 impl Chromium {
@@ -107,7 +110,12 @@ impl Chromium {
             screen,
             endpoint: watch::Sender::new(None),
             resets: watch::Sender::new(0),
-            attempt: std::sync::Mutex::new(Attempt { trial: Trial::new(), port: None, answered: false }),
+            attempt: std::sync::Mutex::new(Attempt {
+                trial: Trial::new(),
+                port: None,
+                answered: false,
+                was_displaced: false,
+            }),
             client: Mutex::new(None),
         }
     }
@@ -130,13 +138,20 @@ impl Chromium {
     /// Before a start: the profile as it is, or, where it has kept the browser from starting, an empty one.
     fn prepare_profile(&self) -> Result<(), ProfileError> {
         let mut attempt = self.attempt();
-        attempt.answered = false;
-        if self.places.profile.is_blank() || attempt.trial.prepare() == Preparation::AsItIs {
+        (attempt.answered, attempt.was_displaced) = (false, false);
+        let profile = &self.places.profile;
+        if profile.is_blank() {
             return Ok(());
         }
-        let path = self.places.profile.path().display();
-        tracing::warn!(%path, "the browser does not start: trying without what is in its profile");
-        self.places.profile.aside().begin().inspect_err(|_| attempt.trial.give_up())
+        match attempt.trial.prepare() {
+            Preparation::Own => profile.aside().undo(),
+            Preparation::TheSame => Ok(()),
+            Preparation::Nothing => {
+                let path = profile.path().display();
+                tracing::warn!(%path, "the browser does not start: trying without what is in its profile");
+                profile.aside().begin().inspect_err(|_| attempt.trial.give_up())
+            }
+        }
     }
 
     /// The run at `endpoint` has answered, and whoever is interested may know.
@@ -152,25 +167,21 @@ impl Chromium {
         if attempt.trial.succeeded() == Finding::Replaced {
             let path = self.places.profile.path().display();
             if let Err(error) = self.places.profile.aside().keep() {
-                tracing::error!(%path, error = %crate::errors::chain(&error), "what was in the profile cannot be kept");
+                tracing::error!(%path, error = %chain(&error), "the profile kept the browser from starting; what was in it comes back with the session's end, since it cannot be moved out of the way");
+                return;
             }
             tracing::error!(%path, "the profile kept the browser from starting and was replaced; its content is in the directory beside it that ends in .aside");
             self.resets.send_modify(|count| *count += 1);
         }
     }
 
-    /// After an end. That of a display is no fault of the browser's.
+    /// After an end. That of a display is no fault of the profile's, nor is what others do with the port.
     fn ended(&self) {
         let mut attempt = self.attempt();
         self.endpoint.send_replace(None);
         attempt.port = None;
-        if attempt.answered || (self.screen.variables)().is_err() {
-            return;
-        }
-        if attempt.trial.failed() == Preparation::PutBack
-            && let Err(error) = self.places.profile.aside().undo()
-        {
-            tracing::error!(error = %crate::errors::chain(&error), "the content of a profile stays aside");
+        if !attempt.answered && !attempt.was_displaced && (self.screen.variables)().is_ok() {
+            attempt.trial.failed();
         }
     }
 
@@ -233,9 +244,14 @@ impl Chromium {
     }
 
     async fn connect(&self, endpoint: Endpoint) -> Result<Client, ProgramError> {
-        Client::connect(endpoint)
-            .await
-            .map_err(|error| ProgramError::caused_by("no DevTools connection", error))
+        let connected = Client::connect(endpoint).await;
+        if let Err(error) = &connected
+            && error.is_displaced()
+            && !std::mem::replace(&mut self.attempt().was_displaced, true)
+        {
+            tracing::warn!(error = %chain(error), "somebody else listens on a browser's DevTools port");
+        }
+        connected.map_err(|error| ProgramError::caused_by("no DevTools connection", error))
     }
 }
 
@@ -243,7 +259,7 @@ impl Program for Chromium {
     fn command(&self) -> Result<Command, ProgramError> {
         let screen = (self.screen.variables)()?;
         self.prepare_profile()
-            .map_err(|error| ProgramError::caused_by("cannot replace the profile", error))?;
+            .map_err(|error| ProgramError::caused_by("cannot put the profile in order", error))?;
         self.places
             .profile
             .remove_leftovers()
@@ -304,7 +320,7 @@ impl Program for Chromium {
             *client = None;
         }
         if let Err(error) = self.places.profile.remove_leftovers() {
-            tracing::warn!(error = %crate::errors::chain(&error), "cannot remove what the browser left");
+            tracing::warn!(error = %chain(&error), "cannot remove what the browser left");
         }
     }
 }
@@ -369,6 +385,44 @@ mod tests {
             let args = chromium.args(&chromium.config.borrow(), 1, bytes);
             assert!(args.contains(&"--disable-dev-shm-usage".into()), "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn it_does_not_start_while_some_of_its_profile_is_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let screen = Box::new(|| Ok(vec![]));
+        let chromium = chromium(dir.path());
+        let chromium = Chromium { screen: Screen { variables: screen, ..chromium.screen }, ..chromium };
+        for place in ["p.moving/Default", "p/Default"] {
+            std::fs::create_dir_all(dir.path().join(place)).unwrap();
+            std::fs::write(dir.path().join(place).join("Cookies"), "kept").unwrap();
+        }
+        let error = chromium.command().unwrap_err();
+        assert_eq!(error.to_string(), "cannot put the profile in order");
+        std::fs::remove_dir_all(dir.path().join("p/Default")).unwrap();
+        chromium.command().unwrap();
+        assert_eq!(std::fs::read_to_string(dir.path().join("p/Default/Cookies")).unwrap(), "kept");
+    }
+
+    #[test]
+    fn a_port_that_others_take_is_no_fault_of_the_profiles() {
+        let dir = tempfile::tempdir().unwrap();
+        let chromium = chromium(dir.path());
+        let chromium =
+            Chromium { screen: Screen { variables: Box::new(|| Ok(vec![])), ..chromium.screen }, ..chromium };
+        std::fs::write(dir.path().join("p/Cookies"), "kept").unwrap();
+        for _ in 0..5 {
+            chromium.command().unwrap();
+            chromium.attempt().was_displaced = true;
+            chromium.ended();
+        }
+        assert!(dir.path().join("p/Cookies").exists());
+        // Control: a start that fails without such a reason is counted.
+        for _ in 0..3 {
+            chromium.command().unwrap();
+            chromium.ended();
+        }
+        assert!(!dir.path().join("p/Cookies").exists());
     }
 
     #[test]

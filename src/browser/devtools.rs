@@ -47,6 +47,13 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether somebody else listens where the browser should.
+    pub fn is_displaced(&self) -> bool {
+        matches!(self, Self::Io(error) if error.kind() == std::io::ErrorKind::PermissionDenied)
+    }
+}
+
 #[derive(Deserialize)]
 struct Answer {
     id: Option<u64>,

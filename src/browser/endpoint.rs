@@ -52,21 +52,13 @@ impl Endpoint {
     fn listener(self) -> io::Result<Listener> {
         match listener(self.port)? {
             Some(listener) if listener.uid == self.uid => Ok(listener),
-            Some(Listener { uid, .. }) => {
-                tracing::warn!(
-                    port = self.port,
-                    uid,
-                    browser = self.uid,
-                    "somebody else listens on a browser's DevTools port"
-                );
-                Err(io::Error::new(
-                    io::ErrorKind::PermissionDenied,
-                    format!(
-                        "DevTools port {} is served by uid {uid}, not by the browser of uid {}",
-                        self.port, self.uid
-                    ),
-                ))
-            }
+            Some(Listener { uid, .. }) => Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                format!(
+                    "DevTools port {} is served by uid {uid}, not by the browser of uid {}",
+                    self.port, self.uid
+                ),
+            )),
             None => Err(io::Error::new(
                 io::ErrorKind::ConnectionRefused,
                 format!("nobody listens on DevTools port {}", self.port),

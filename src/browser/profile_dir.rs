@@ -103,13 +103,15 @@ impl ProfileDir {
         if !metadata.is_dir() {
             return Err(Error::Foreign { path, what: "is not a directory" });
         }
-        // A trial that the end of the daemon cut off.
-        Aside(&path).undo()?;
         if let Some(owner) = owner {
             let daemon = nix::unistd::geteuid().as_raw();
             if metadata.uid() != daemon && !owner.sessions.contains(&metadata.uid()) {
                 return Err(Error::Foreign { path, what: "belongs to another user" });
             }
+        }
+        // A trial that the end of the daemon cut off.
+        Aside(&path).undo()?;
+        if let Some(owner) = owner {
             give(&path, owner.identity)?;
         }
         Ok(Self { path, keep: Keep::Kept { parked: owner.is_some(), _lock: lock } })

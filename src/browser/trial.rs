@@ -20,15 +20,15 @@ pub(super) enum Trial {
     Acquitted,
 }
 
-/// What to do before a start.
+/// What the browser is to find at a start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Preparation {
-    /// Nothing.
-    AsItIs,
-    /// Move the content aside.
-    SetAside,
-    /// Put the old content back.
-    PutBack,
+    /// The profile's own content; what a trial took out is put back.
+    Own,
+    /// Nothing: the content is moved aside.
+    Nothing,
+    /// What it found before: a trial goes on.
+    TheSame,
 }
 
 /// What a start that went well means.
@@ -50,9 +50,10 @@ impl Trial {
         match *self {
             Self::Trusted { failures } if failures >= DOUBTED_AFTER => {
                 *self = Self::Empty;
-                Preparation::SetAside
+                Preparation::Nothing
             }
-            Self::Trusted { .. } | Self::Empty | Self::Acquitted => Preparation::AsItIs,
+            Self::Empty => Preparation::TheSame,
+            Self::Trusted { .. } | Self::Acquitted => Preparation::Own,
         }
     }
 
@@ -62,17 +63,11 @@ impl Trial {
     }
 
     /// A start has ended without the browser ever having answered.
-    pub(super) fn failed(&mut self) -> Preparation {
+    pub(super) fn failed(&mut self) {
         match self {
-            Self::Trusted { failures } => {
-                *failures = failures.saturating_add(1);
-                Preparation::AsItIs
-            }
-            Self::Empty => {
-                *self = Self::Acquitted;
-                Preparation::PutBack
-            }
-            Self::Acquitted => Preparation::AsItIs,
+            Self::Trusted { failures } => *failures = failures.saturating_add(1),
+            Self::Empty => *self = Self::Acquitted,
+            Self::Acquitted => {}
         }
     }
 
@@ -92,23 +87,24 @@ mod tests {
     fn a_profile_that_fails_twice_is_replaced_if_that_helps() {
         let mut trial = Trial::new();
         for _ in 0..2 {
-            assert_eq!(trial.prepare(), Preparation::AsItIs);
-            assert_eq!(trial.failed(), Preparation::AsItIs);
+            assert_eq!(trial.prepare(), Preparation::Own);
+            trial.failed();
         }
-        assert_eq!(trial.prepare(), Preparation::SetAside);
+        assert_eq!(trial.prepare(), Preparation::Nothing);
+        assert_eq!(trial.prepare(), Preparation::TheSame, "its display has died meanwhile");
         assert_eq!(trial.succeeded(), Finding::Replaced);
-        assert_eq!(trial.prepare(), Preparation::AsItIs);
+        assert_eq!(trial.prepare(), Preparation::Own);
         assert_eq!(trial.succeeded(), Finding::Usual);
     }
 
     #[test]
     fn a_profile_that_was_not_the_reason_comes_back_and_is_left_alone() {
         let mut trial = Trial::Trusted { failures: 2 };
-        assert_eq!(trial.prepare(), Preparation::SetAside);
-        assert_eq!(trial.failed(), Preparation::PutBack);
+        assert_eq!(trial.prepare(), Preparation::Nothing);
+        trial.failed();
         for _ in 0..5 {
-            assert_eq!(trial.prepare(), Preparation::AsItIs);
-            assert_eq!(trial.failed(), Preparation::AsItIs);
+            assert_eq!(trial.prepare(), Preparation::Own);
+            trial.failed();
         }
         assert_eq!(trial.succeeded(), Finding::Usual);
     }
@@ -119,6 +115,6 @@ mod tests {
         trial.failed();
         trial.succeeded();
         trial.failed();
-        assert_eq!(trial.prepare(), Preparation::AsItIs);
+        assert_eq!(trial.prepare(), Preparation::Own);
     }
 }

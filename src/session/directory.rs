@@ -74,18 +74,18 @@ impl Sessions {
         }
     }
 
-    /// Waits until nothing of `session` is left, and tells how it was then. Pending for ever once the manager is gone.
-    pub async fn wait_gone(&self, session: &Session) -> SessionRecord {
+    /// Waits until nothing of a session that has begun to end is left, whether it was there yet or still to come, and tells how
+    /// it was then. Pending for ever once the manager is gone.
+    pub async fn wait_ended(&self, session: &SessionRecord) -> SessionRecord {
         let mut directory = self.directory.clone();
-        let (id, created) = (session.id(), session.inner.about.created);
         loop {
             {
                 let now = directory.borrow_and_update();
-                let there = now.live.get(id).is_some_and(|live| live.inner.about.created == created);
-                if !there {
-                    let mut ended = now.ended.iter();
-                    let record = ended.find(|record| record.id == *id && record.created == created);
-                    return record.map_or_else(|| session.record(), |record| (**record).clone());
+                let is_it = |record: &&Arc<SessionRecord>| {
+                    record.id == session.id && record.created == session.created
+                };
+                if let Some(record) = now.ended.iter().find(is_it) {
+                    return (**record).clone();
                 }
             }
             if directory.changed().await.is_err() {

@@ -29,7 +29,7 @@ pub(super) enum Request {
     Stop {
         id: SessionId,
         reason: Option<String>,
-        reply: oneshot::Sender<Option<SessionRecord>>,
+        reply: oneshot::Sender<Option<Stopped>>,
     },
     Amend {
         id: SessionId,
@@ -89,6 +89,15 @@ pub enum CreateError {
     /// The manager does not answer.
     #[error(transparent)]
     Unresponsive(#[from] Unresponsive),
+}
+
+/// A session that is to end.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stopped {
+    /// As it is.
+    pub record: SessionRecord,
+    /// Whether it is this request that ends it; another cause may have come first.
+    pub is_news: bool,
 }
 
 /// Why a session was not changed.
@@ -194,8 +203,8 @@ impl ManagerHandle {
         self.ask(self.queue_deadline + ASSEMBLY_DEADLINE, create).await?
     }
 
-    /// Has a session ended; returns when its end has begun. One that has ended already is told as it was; `None`: nobody
-    /// knows of such a session.
+    /// Has a session ended; returns when its end has begun. One that waits for a place loses it and never begins. One that has
+    /// ended already is told as it was; `None`: nobody knows of such a session.
     ///
     /// # Errors
     /// When the manager does not answer.
@@ -203,7 +212,7 @@ impl ManagerHandle {
         &self,
         id: &SessionId,
         reason: Option<String>,
-    ) -> Result<Option<SessionRecord>, Unresponsive> {
+    ) -> Result<Option<Stopped>, Unresponsive> {
         let id = id.clone();
         self.ask(ANSWER_DEADLINE, |reply| Request::Stop { id, reason, reply }).await
     }

@@ -129,16 +129,22 @@ struct Standing {
     ground: Ground,
 }
 
+/// A session whose end has begun.
+struct Lived {
+    session: Session,
+    ending: Ending,
+    /// Where its status learns of the end.
+    end: watch::Sender<Option<End>>,
+    chronicle: Chronicle,
+}
+
 impl Life {
     /// The task.
     pub(super) async fn run(mut self, birth: Birth) {
-        let life = async {
-            match birth {
-                Birth::Ordered(order) => self.ordered(order).await.map(Some),
-                Birth::Spare(warmth, assigned) => self.spare(warmth, assigned).await,
-            }
+        let outcome = match birth {
+            Birth::Ordered(order) => self.ordered(order).await.map(Some),
+            Birth::Spare(warmth, assigned) => self.spare(warmth, assigned).await,
         };
-        let outcome = caught(life).await.unwrap_or_else(|message| Err(Error::Panicked(message)));
         self.note(Note::Over(outcome.map(|record| record.map(Box::new)))).await;
     }
 
@@ -146,7 +152,7 @@ impl Life {
         let Spec { made_of, profile, limits, id, .. } = &*order.spec;
         let standing = self.stand_up(made_of, profile.clone(), *limits, false, id.as_str()).await?;
         standing.group.start();
-        Ok(self.reside(standing, order, Warmth::Cold).await)
+        self.reside(standing, order, Warmth::Cold).await
     }
 
     async fn spare(
@@ -180,7 +186,7 @@ impl Life {
         // Nothing can be ordered from here on, and what was in the last moment is done.
         assigned.close();
         if let Some(order) = order.or_else(|| assigned.try_recv().ok()) {
-            return Ok(Some(self.take_over(standing, order, warmth).await));
+            return self.take_over(standing, order, warmth).await.map(Some);
         }
         let end = End { cause: Cause::Requested, reason: None };
         let ending = Ending { end, deadline: Instant::now() + SPARE_STOP_BUDGET };
@@ -189,7 +195,12 @@ impl Life {
     }
 
     /// Makes a spare somebody's session.
-    async fn take_over(&mut self, standing: Standing, order: Order, warmth: Warmth) -> SessionRecord {
+    async fn take_over(
+        &mut self,
+        standing: Standing,
+        order: Order,
+        warmth: Warmth,
+    ) -> Result<SessionRecord, Error> {
         standing.group.rename(order.spec.id.as_str());
         let config = order.spec.made_of.browser.clone();
         if let (Some(browser), Some(config)) = (&standing.browser, config) {
@@ -268,8 +279,40 @@ impl Life {
         Ok((scope, group, assembly))
     }
 
-    /// The session's life from here to its end.
-    async fn reside(&mut self, mut standing: Standing, order: Order, warmth: Warmth) -> SessionRecord {
+    /// The session's life from here to its end. What is left of it is taken down even where a fault of ours ends it.
+    async fn reside(
+        &mut self,
+        mut standing: Standing,
+        order: Order,
+        warmth: Warmth,
+    ) -> Result<SessionRecord, Error> {
+        let lived = caught(self.live(&mut standing, order, warmth)).await;
+        let lived = match lived {
+            Ok(lived) => lived,
+            Err(message) => {
+                let end = End { cause: Cause::HostDied, reason: None };
+                let deadline = Instant::now() + STOP_BUDGET;
+                self.take_down(standing, Ending { end, deadline }).await;
+                return Err(Error::Panicked(message));
+            }
+        };
+        let Lived { session, ending, end, chronicle } = lived;
+        end.send_replace(Some(ending.end.clone()));
+        self.take_down(standing, ending.clone()).await;
+        let record = SessionRecord {
+            state: SessionState::Stopped,
+            ended: Some(SystemTime::now()),
+            ..session.record()
+        };
+        let reason = ending.end.reason.as_deref();
+        tracing::info!(session = %session.id(), cause = ending.end.cause.as_str(), reason, "session ended");
+        chronicle.entry.session(&record);
+        chronicle.tell(Happening::Ended(ending.end));
+        Ok(record)
+    }
+
+    /// Makes what was put together a session, and waits for its end.
+    async fn live(&mut self, standing: &mut Standing, order: Order, warmth: Warmth) -> Lived {
         let Order { spec, terms, handoffs } = order;
         let uid = self.site.identity.map_or_else(|| nix::unistd::geteuid().as_raw(), |identity| identity.uid);
         let entry = self.ledger.entry(spec.key(), self.site.slot, uid);
@@ -331,18 +374,7 @@ impl Life {
         self.note(Note::Ending(ending.clone(), told)).await;
         // A manager that is gone has nothing to say.
         let _gone = heard.await;
-        end.send_replace(Some(ending.end.clone()));
-        self.take_down(standing, ending.clone()).await;
-        let record = SessionRecord {
-            state: SessionState::Stopped,
-            ended: Some(SystemTime::now()),
-            ..session.record()
-        };
-        let reason = ending.end.reason.as_deref();
-        tracing::info!(session = %spec.id, cause = ending.end.cause.as_str(), reason, "session ended");
-        entry.session(&record);
-        chronicle.tell(Happening::Ended(ending.end));
-        record
+        Lived { session, ending, end, chronicle }
     }
 
     /// Waits for whatever ends the session first.

@@ -35,7 +35,7 @@ pub use cdp::{AutomationCount, BrowserEnd, CdpPaths};
 pub use config::{Capacity, Config, HostConfig, Isolation, Network, Rules};
 pub use directory::{Occupancy, Sessions};
 pub use events::{Batch, Event, Events, Happening};
-pub use handle::{AmendError, CreateError, Created, HandoffError, ManagerHandle, Unresponsive};
+pub use handle::{AmendError, CreateError, Created, HandoffError, ManagerHandle, Stopped, Unresponsive};
 pub use handoff::{
     Answer, Closing, Decision, Handoff, HandoffDenial, HandoffKind, Handoffs, MAX_NOTE_BYTES,
     MAX_REASON_BYTES, NewHandoff, Outcome, check_words,

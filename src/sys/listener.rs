@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsRawFd as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use netlink_packet_core::{NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_sock_diag::SockDiagMessage;
@@ -26,15 +27,22 @@ pub struct Listener {
     inode: u32,
 }
 
-/// The socket that takes connections to `127.0.0.1:port`, if any. Asks the kernel for this one socket (sock_diag(7)), and,
-/// where it knows of none or was built without that, reads the whole table of proc(5), which takes milliseconds on a host
-/// with much memory.
+/// Whether this kernel tells of single sockets: one without that says of each that there is none.
+static TELLS: AtomicBool = AtomicBool::new(false);
+
+/// The socket that takes connections to `127.0.0.1:port`, if any. Asks the kernel for this one socket (sock_diag(7)); until
+/// that has told of one, a "none" may mean that it was built without, and the whole table of proc(5) is read, which takes
+/// milliseconds on a host with much memory.
 ///
 /// # Errors
 /// When the kernel tells neither way.
 pub fn listener(port: u16) -> io::Result<Option<Listener>> {
     match ask(port) {
-        Ok(Some(listener)) => Ok(Some(listener)),
+        Ok(Some(listener)) => {
+            TELLS.store(true, Ordering::Relaxed);
+            Ok(Some(listener))
+        }
+        Ok(None) if TELLS.load(Ordering::Relaxed) => Ok(None),
         Ok(None) | Err(_) => read(port),
     }
 }

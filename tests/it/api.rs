@@ -1,5 +1,6 @@
 //! The host API against the real daemon: the four verbs, who may use them, and what they say when they cannot.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -294,30 +295,67 @@ fn a_session_that_waits_for_a_place_can_be_ended_and_never_begins() {
     assert_eq!(daemon.ask("GET", "/v1/capacity", None).json["occupied"], 0);
 }
 
-/// A profile of many files takes a while to change hands.
-#[test]
-fn a_session_that_is_being_put_together_can_be_ended() {
-    let daemon = host(&format!("{BROKEN}[sessions]\nmax = 1\n"));
-    let profile = daemon.path("state/profiles/big");
-    std::fs::create_dir_all(&profile).unwrap();
+/// A profile of many files, which takes a while to change hands.
+fn big_profile(daemon: &Daemon, name: &str) -> PathBuf {
+    let profile = daemon.path("state/profiles").join(name);
+    std::fs::create_dir_all(profile.join("last")).unwrap();
     for number in 0..10_000 {
         std::fs::write(profile.join(number.to_string()), "").unwrap();
     }
-    let body = json!({ "session_id": "s", "user_id": "u1", "profile": "big" });
-    std::thread::scope(|scope| {
-        let asked = scope.spawn(|| create(&daemon, body));
-        let ending = wait_for("the session to be known", PATIENCE, || {
-            let ending = daemon.ask("DELETE", "/v1/sessions/s", None);
-            (ending.status != 404).then_some(ending)
+    profile
+}
+
+/// Ends a session while it is put together: its id, and what the one who asked for it gets.
+fn end_while_it_is_put_together(daemon: &Daemon, profile: &str) -> (String, Answer) {
+    let mut attempt = 0;
+    wait_for("an end that comes before the beginning", PATIENCE, || {
+        attempt += 1;
+        let id = format!("{profile}-{attempt}");
+        let (path, body) =
+            (format!("/v1/sessions/{id}"), json!({ "session_id": id, "user_id": "u1", "profile": profile }));
+        let (ending, asked) = std::thread::scope(|scope| {
+            let asked = scope
+                .spawn(|| daemon.ask_with("POST", "/v1/sessions", &[("Idempotency-Key", &id)], Some(&body)));
+            let ending = wait_for("the session to be known", PATIENCE, || {
+                let ending = daemon.ask("DELETE", &path, None);
+                (ending.status != 404).then_some(ending)
+            });
+            (ending, asked.join().unwrap())
         });
-        assert_eq!((ending.status, &ending.json["state"]), (202, &json!("draining")), "{ending:?}");
-        assert!(!asked.is_finished(), "it was not there yet");
-    });
-    let session = wait_for("the session to be over", PATIENCE, || {
-        let session = daemon.ask("GET", "/v1/sessions/s", None).json;
-        (session["state"] == "stopped").then_some(session)
-    });
-    assert_eq!(session["end"]["cause"], "requested", "{session}");
+        let over = daemon.ask("DELETE", &format!("{path}?wait=ended"), None);
+        assert_eq!((over.status, &over.json["end"]["cause"]), (200, &json!("requested")), "{over:?}");
+        // One that has been put together has parts.
+        let in_time = ending.json["components"] == json!([]);
+        assert!(
+            !in_time || (ending.status, &ending.json["state"]) == (202, &json!("draining")),
+            "{ending:?}"
+        );
+        in_time.then_some((id, asked))
+    })
+}
+
+#[test]
+fn a_session_that_is_being_put_together_can_be_ended() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("not root: nothing takes long, and nothing was tested");
+        return;
+    }
+    let daemon = host(&format!("{BROKEN}[sessions]\nmax = 1\n"));
+    big_profile(&daemon, "big");
+    let (id, asked) = end_while_it_is_put_together(&daemon, "big");
+    assert_eq!(asked.status, 201, "it was there for a moment: {asked:?}");
+    assert_eq!(daemon.ask("GET", &format!("/v1/sessions/{id}"), None).json["state"], "stopped");
+
+    // Where it cannot be put together it never was there, and the same request does not bring it back.
+    let last = big_profile(&daemon, "bad").join("last/file");
+    std::fs::write(&last, "").unwrap();
+    std::fs::hard_link(&last, daemon.path("second-name")).unwrap();
+    let (id, asked) = end_while_it_is_put_together(&daemon, "bad");
+    assert_eq!((asked.status, asked.problem()), (410, "session-over"), "{asked:?}");
+    std::fs::remove_file(daemon.path("second-name")).unwrap();
+    let body = json!({ "session_id": id, "user_id": "u1", "profile": "bad" });
+    let again = daemon.ask_with("POST", "/v1/sessions", &[("Idempotency-Key", &id)], Some(&body));
+    assert_eq!(again.status, 410, "{again:?}");
 }
 
 #[test]

@@ -6,13 +6,15 @@ use std::time::Instant;
 use tokio::sync::{oneshot, watch};
 
 use super::super::admission::{Admission, Denial, Situation, judge};
-use super::super::handle::{Create, CreateError, Created};
+use super::super::handle::{Create, CreateError, Created, Unresponsive};
 use super::super::handoff::Handoffs;
 use super::super::launch::Site;
 use super::super::life::{self, Birth, Life, Order};
+use super::super::record::End;
 use super::super::repeats::Repeat;
 use super::super::spares::Spare;
 use super::super::spec::{Parts, Spec};
+use super::super::status::SessionState;
 use super::super::viewer::{Expiry, Session, Terms};
 use super::actor::Actor;
 use super::place::{Applicant, Controls, Phase, Place, Queued, Reply, Waiting, answer, fail, refuse};
@@ -119,7 +121,11 @@ impl Actor {
                     }
                     // It is ending by itself; the next one may do.
                     (Err(back), _) => order = back,
-                    (Ok(()), None) => return,
+                    // Its end would have taken it off the shelf.
+                    (Ok(()), None) => {
+                        tracing::error!(slot, "a spare has no place");
+                        return self.not_born(&spec, None, waiting, CreateError::Unresponsive(Unresponsive));
+                    }
                 }
             }
         }
@@ -130,7 +136,8 @@ impl Actor {
             tracing::debug!(slot, "a spare gives way");
         }
         let Some(slot) = self.slots.take() else {
-            return self.not_born(waiting, Denial::OverCapacity { capacity: self.capacity }.into());
+            let denial = Denial::OverCapacity { capacity: self.capacity };
+            return self.not_born(&spec, None, waiting, denial.into());
         };
         self.bear(slot, Birth::Ordered(order), Phase::Reserved { spec, controls, waiting });
     }
@@ -186,12 +193,25 @@ impl Actor {
         }
     }
 
-    /// A session that was admitted did not come to be: whoever asked for it may try again.
-    pub(super) fn not_born(&mut self, waiting: Waiting, error: CreateError) {
-        if let Waiting::Requests { idempotency: Some(idempotency), .. } = &waiting {
-            self.repeats.forget(*idempotency);
+    /// A session that was admitted did not come to be: whoever asked for it may try again. Not so where somebody had it end
+    /// before: then it is over, and the same request does not bring it back.
+    pub(super) fn not_born(&mut self, spec: &Spec, end: Option<End>, waiting: Waiting, error: CreateError) {
+        let key = match &waiting {
+            Waiting::Requests { idempotency, .. } => *idempotency,
+            Waiting::Autostart(_) => None,
+        };
+        let Some(end) = end else {
+            if let Some(key) = key {
+                self.repeats.forget(key);
+            }
+            return fail(waiting, error);
+        };
+        if let Some(key) = key {
+            self.repeats.remember(key, spec.key(), Instant::now());
+            self.ledger.remember(key, &spec.key());
         }
-        fail(waiting, error);
+        self.bury(None, spec.record(SessionState::Stopped, end));
+        fail(waiting, CreateError::Cancelled(spec.id.clone()));
     }
 
     /// Keeps as many spares as are wanted and fit beside the sessions.

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::super::admission::Denial;
 use super::super::ends::Ending;
 use super::super::events::Happening;
-use super::super::handle::{AmendError, CreateError};
+use super::super::handle::{AmendError, CreateError, Stopped};
 use super::super::life::{self, STOP_BUDGET};
 use super::super::record::{Cause, End, SessionRecord};
 use super::super::request::{Amendment, MOST_LABELS};
@@ -16,7 +16,7 @@ use super::super::spec::at_most;
 use super::super::status::SessionState;
 use super::super::viewer::Expiry;
 use super::actor::Actor;
-use super::place::{Applicant, Phase, Place, Waiting, answer, refuse};
+use super::place::{Applicant, Phase, Place, Waiting, refuse};
 use crate::errors::chain;
 use crate::ids::SessionId;
 
@@ -25,17 +25,18 @@ pub(super) const REMEMBERED: usize = 256;
 
 impl Actor {
     /// Has a session end: one that runs, is being put together, or waits for a place.
-    pub(super) fn stop(&mut self, id: &SessionId, reason: Option<String>) -> Option<SessionRecord> {
+    pub(super) fn stop(&mut self, id: &SessionId, reason: Option<String>) -> Option<Stopped> {
         let end = End { cause: Cause::Requested, reason };
         let Some(place) = self.place_of(id).and_then(|slot| self.places.get(&slot)) else {
-            return self.cancel(id, &end).or_else(|| self.ended(id));
+            let news = self.cancel(id, &end).map(|record| Stopped { record, is_news: true });
+            return news.or_else(|| Some(Stopped { record: self.ended(id)?, is_news: false }));
         };
         let known = match &place.phase {
             Phase::Live { session, .. } => session.status().end,
             Phase::Spare | Phase::Reserved { .. } => None,
         };
         // The first cause is the one that is told.
-        place.ending.send_if_modified(|current| {
+        let is_news = place.ending.send_if_modified(|current| {
             let first = current.is_none() && known.is_none();
             if first {
                 *current = Some(Ending { end: end.clone(), deadline: Instant::now() + STOP_BUDGET });
@@ -44,13 +45,14 @@ impl Actor {
         });
         let told = || place.ending.borrow().as_ref().map(|ending| ending.end.clone());
         let end = known.or_else(told).unwrap_or(end);
-        match &place.phase {
-            Phase::Spare => None,
-            Phase::Reserved { spec, .. } => Some(spec.record(SessionState::Draining, end)),
+        let record = match &place.phase {
+            Phase::Spare => return None,
+            Phase::Reserved { spec, .. } => spec.record(SessionState::Draining, end),
             Phase::Live { session, .. } => {
-                Some(SessionRecord { state: SessionState::Draining, end: Some(end), ..session.record() })
+                SessionRecord { state: SessionState::Draining, end: Some(end), ..session.record() }
             }
-        }
+        };
+        Some(Stopped { record, is_news })
     }
 
     /// Takes a session out of the queue for good: the request that asked for it does not bring it back either.
@@ -59,15 +61,10 @@ impl Actor {
         for Applicant { spec, idempotency, reply } in
             self.leave_queue(|queued| queued.applicant.spec.id == *id)
         {
-            if let Some(idempotency) = idempotency {
-                self.repeats.remember(idempotency, spec.key(), Instant::now());
-                self.ledger.remember(idempotency, &spec.key());
-            }
-            let record = spec.record(SessionState::Stopped, end.clone());
             tracing::info!(session = %id, "a session ended before it had a place");
-            self.bury(None, record.clone());
-            answer(reply, Err(CreateError::Cancelled(id.clone())));
-            cancelled = Some(record);
+            let waiting = Waiting::Requests { replies: vec![reply], idempotency };
+            self.not_born(&spec, Some(end.clone()), waiting, CreateError::Cancelled(id.clone()));
+            cancelled = self.ended(id);
         }
         cancelled
     }
@@ -120,6 +117,7 @@ impl Actor {
         self.shelf.gone(slot, Instant::now());
         let Some(place) = self.places.remove(&slot) else { return };
         self.slots.give_back(slot);
+        let end = place.ending.borrow().as_ref().map(|ending| ending.end.clone());
         match (place.phase, outcome) {
             (Phase::Live { session, .. }, Ok(Some(record))) => self.bury(Some(session.id()), *record),
             // Only a fault of ours ends it so.
@@ -140,7 +138,7 @@ impl Actor {
             }
             (Phase::Reserved { spec, waiting, .. }, Err(error)) => {
                 tracing::error!(session = %spec.id, error = chain(&error), "the session could not be started");
-                self.not_born(waiting, CreateError::Failed(error));
+                self.not_born(&spec, end, waiting, CreateError::Failed(error));
             }
             (Phase::Spare, Err(error)) => {
                 tracing::error!(slot, error = chain(&error), "a spare could not be started");
@@ -157,7 +155,7 @@ impl Actor {
 
     /// Whoever waits for a session hears that it is late; its place stays taken until what was begun is done.
     pub(super) fn late(&mut self, slot: u32, error: life::Error) {
-        let Some(Place { phase: Phase::Reserved { spec, waiting, .. }, .. }) = self.places.get_mut(&slot)
+        let Some(Place { phase: Phase::Reserved { spec, waiting, .. }, ending }) = self.places.get_mut(&slot)
         else {
             tracing::error!(
                 slot,
@@ -167,13 +165,17 @@ impl Actor {
             return;
         };
         tracing::error!(session = %spec.id, error = chain(&error), "the session is late: its place is taken until it is done");
+        if ending.borrow().is_some() {
+            // Whoever waits hears of its end, which is near.
+            return;
+        }
         let nobody = Waiting::Requests { replies: Vec::new(), idempotency: None };
-        let waiting = std::mem::replace(waiting, nobody);
-        self.not_born(waiting, CreateError::Failed(error));
+        let (spec, waiting) = (Arc::clone(spec), std::mem::replace(waiting, nobody));
+        self.not_born(&spec, None, waiting, CreateError::Failed(error));
     }
 
     /// A session has ended. `live`: that there was, and is no more.
-    fn bury(&self, live: Option<&SessionId>, record: SessionRecord) {
+    pub(super) fn bury(&self, live: Option<&SessionId>, record: SessionRecord) {
         self.directory.send_modify(|directory| {
             if let Some(id) = live {
                 directory.live.remove(id);

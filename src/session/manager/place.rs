@@ -106,8 +106,11 @@ pub(super) fn fail(waiting: Waiting, error: CreateError) {
         (Waiting::Requests { replies, .. }, error) => {
             let mut error = Some(error);
             for reply in replies {
-                // The first one learns why; the others asked for the same and may ask again.
-                let error = error.take().unwrap_or(CreateError::Unresponsive(Unresponsive));
+                let error = match &mut error {
+                    Some(CreateError::Cancelled(id)) => CreateError::Cancelled(id.clone()),
+                    // The first one learns why; the others asked for the same and may ask again.
+                    error => error.take().unwrap_or(CreateError::Unresponsive(Unresponsive)),
+                };
                 answer(reply, Err(error));
             }
         }

@@ -55,10 +55,20 @@ impl Manager {
     /// A manager without sessions.
     pub fn new(params: Params) -> Self {
         let Params { host, rules, template, memory_bytes } = params;
-        let spares = rules.spare_displays + rules.spare_browsers;
-        let uids = usize::try_from(host.uid_count).unwrap_or(usize::MAX);
-        // Each place has a uid, and so has for a moment a spare that gives way.
-        let capacity = rules.capacity.resolve(memory_bytes).min(uids.saturating_sub(spares).max(1));
+        let mut capacity = rules.capacity.resolve(memory_bytes);
+        if nix::unistd::geteuid().is_root() {
+            // Each place has a uid, and so has for a moment a spare that gives way.
+            let spares = rules.spare_displays + rules.spare_browsers;
+            let uids = usize::try_from(host.uid_count).unwrap_or(usize::MAX).saturating_sub(spares).max(1);
+            if uids < capacity {
+                tracing::warn!(
+                    capacity,
+                    uids,
+                    "fewer uids than sessions that fit into memory: no more sessions than those"
+                );
+                capacity = uids;
+            }
+        }
         let occupancy = Occupancy { capacity, ..Occupancy::default() };
         let directory = watch::Sender::new(Directory { occupancy, ..Directory::default() });
         Self { host: Arc::new(host), rules, template, capacity, directory, events: EventLog::default() }
