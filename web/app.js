@@ -5,6 +5,7 @@ import { Cards } from './cards.js';
 import { ClipboardPanel } from './clipboard.js';
 import { Connection } from './connection.js';
 import { parseLink, takeFromAddress } from './credential.js';
+import { HandoffPanel } from './handoffs.js';
 import { fillKeyGrid } from './keys.js';
 import { TouchKeyboard } from './touch.js';
 
@@ -13,6 +14,7 @@ const screen = byId('screen');
 const stage = byId('stage');
 
 let connection = null;
+let shown = null;
 let fit = true;
 const currentRfb = () => connection?.rfb ?? null;
 const backToScreen = () => currentRfb()?.focus({ preventScroll: true });
@@ -27,6 +29,10 @@ const bar = new Bar({
     if (currentRfb()) currentRfb().scaleViewport = fit;
   },
   onLeave: () => connection?.close(),
+  onDone: backToScreen,
+});
+const handoffs = new HandoffPanel({
+  onSpoken: (sentence) => { byId('spoken').textContent = sentence; },
   onDone: backToScreen,
 });
 const cards = new Cards((does, value) => {
@@ -47,6 +53,7 @@ function start(credential) {
   connection?.discard();
   keepPicture(null);
   bar.session(credential.session);
+  shown = credential;
   connection = new Connection(credential, {
     base: new URL('.', location.href),
     screen,
@@ -60,7 +67,10 @@ function start(credential) {
 function show(state) {
   document.body.dataset.state = state.name;
   byId('veil').hidden = state.name === 'live';
-  if (state.name !== 'live') bar.live(null);
+  if (state.name !== 'live') {
+    bar.live(null);
+    handoffs.stop();
+  }
   switch (state.name) {
     case 'no-link':
       cards.noLink();
@@ -89,6 +99,7 @@ function showLive({ role, expiresAt }) {
   currentRfb().scaleViewport = fit;
   announce('Live', role === 'controller' ? 'Connected. You are in control.' : 'Connected. Viewing only.');
   backToScreen();
+  handoffs.start(new URL('.', location.href), shown, role);
 }
 
 /** Says the state beside the light, in the tab's title, and to screen readers. */

@@ -17,7 +17,7 @@ use super::upgrade::{self, Decision};
 use crate::auth::{Grant, Refusal, Replay, Role, TICKET_BYTES, Tickets};
 use crate::clock::unix_now;
 use crate::http::Peer;
-use crate::ids::SessionId;
+use crate::ids::{SessionId, UserId};
 use crate::keyring::Keys;
 use crate::rfb::Access;
 use crate::secret::Secret;
@@ -48,9 +48,15 @@ pub(super) struct Gate {
 /// A good token for a session that is here.
 pub(super) struct TokenGrant {
     grant: Grant,
+    session: Session,
 }
 
 impl TokenGrant {
+    /// The session, and whose token it is.
+    pub(super) fn at(&self) -> (&Session, &UserId) {
+        (&self.session, &self.grant.user)
+    }
+
     /// What the page shows of it: the role, and when it ends as a Unix time.
     pub(super) fn about(&self) -> (Role, u64) {
         (self.grant.role, self.grant.expires_at)
@@ -109,9 +115,27 @@ impl Gate {
         peer: &Peer,
         session: Option<&SessionId>,
     ) -> Result<TokenGrant, Refused> {
-        let (grant, _) = self.enter(head, peer, session, false).await?;
+        let (grant, session) = self.enter(head, peer, session, false).await?;
         self.use_up(&grant)?;
-        Ok(TokenGrant { grant })
+        Ok(TokenGrant { grant, session })
+    }
+
+    /// Takes a token whose role may watch, and act where `acting`.
+    pub(super) async fn at_the_screen(
+        &self,
+        head: &Parts,
+        peer: &Peer,
+        session: Option<&SessionId>,
+        acting: bool,
+    ) -> Result<TokenGrant, Refused> {
+        let (grant, session) = self.enter(head, peer, session, false).await?;
+        match grant.role {
+            Role::Controller => {}
+            Role::Spectator if !acting => {}
+            Role::Spectator | Role::Automation | Role::Operator => return Err(Refusal::WrongRole.into()),
+        }
+        self.use_up(&grant)?;
+        Ok(TokenGrant { grant, session })
     }
 
     /// Takes any credential whose role may watch, and a seat.

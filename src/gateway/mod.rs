@@ -11,6 +11,7 @@ pub mod config;
 mod credential;
 mod forwarded;
 mod gate;
+mod handoffs;
 mod metrics;
 mod origin;
 mod refused;

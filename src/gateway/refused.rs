@@ -45,6 +45,16 @@ pub(super) enum Refused {
     BadUrl,
     /// A request that does not say to whom it came.
     NoHost,
+    /// A query that is not understood.
+    BadQuery,
+    /// A body that is not understood.
+    BadBody,
+    /// The session has no such handoff.
+    NoHandoff,
+    /// The handoff is over, and otherwise.
+    HandoffOver,
+    /// The session is over, or about to be.
+    SessionEnding,
     /// We are going.
     Draining,
 }
@@ -117,6 +127,21 @@ impl Refused {
             Self::BadUrl => (StatusCode::FORBIDDEN, "url-not-allowed", "This URL may not be opened.", "url"),
             Self::NoHost => {
                 (StatusCode::BAD_REQUEST, "bad-host", "The request has no usable Host.", "no_host")
+            }
+            Self::BadQuery => {
+                (StatusCode::BAD_REQUEST, "invalid-request", "The query is not understood.", "query")
+            }
+            Self::BadBody => {
+                (StatusCode::BAD_REQUEST, "invalid-request", "The body is not understood.", "body")
+            }
+            Self::NoHandoff => {
+                (StatusCode::NOT_FOUND, "unknown-handoff", "The session has no such handoff.", "no_handoff")
+            }
+            Self::HandoffOver => {
+                (StatusCode::CONFLICT, "handoff-over", "The handoff is over, and otherwise.", "handoff_over")
+            }
+            Self::SessionEnding => {
+                (StatusCode::CONFLICT, "session-over", "The session is over, or about to be.", "session_over")
             }
             Self::Draining => {
                 (StatusCode::SERVICE_UNAVAILABLE, "draining", "The host is going away.", "draining")

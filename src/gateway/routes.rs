@@ -3,7 +3,7 @@
 use hyper::Method;
 
 use crate::cdp::discovery::{Kind, is_target};
-use crate::ids::SessionId;
+use crate::ids::{HandoffId, SessionId};
 
 /// What a request must show before its handler runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +12,10 @@ pub enum Proof {
     Nothing,
     /// A good token for the session, which `gate` turns into a `TokenGrant`.
     Token,
+    /// A good token of somebody at the screen, which `gate` turns into a `TokenGrant` as well.
+    Look,
+    /// The same of somebody who may act.
+    Act,
     /// A good credential of a viewer, which `gate` turns into a `VncGrant`.
     Viewer,
     /// A good token of an automation, which `gate` turns into a `CdpGrant`.
@@ -25,15 +29,17 @@ pub enum Proof {
 pub struct Route {
     /// The method.
     pub method: &'static str,
-    /// The path; `{id}` is a session's, `{kind}` and `{target}` those of a target, a final `*` is anything.
+    /// The path; `{id}` is a session's, `{handoff}` a handoff's, `{kind}` and `{target}` those of a target, a final `*` is anything.
     pub pattern: &'static str,
     /// What it asks for.
     pub proof: Proof,
 }
 
 /// Every route; the first that fits is taken.
-pub const ROUTES: [Route; 14] = [
+pub const ROUTES: [Route; 16] = [
     Route { method: "POST", pattern: "/sessions/{id}/ticket", proof: Proof::Token },
+    Route { method: "GET", pattern: "/sessions/{id}/handoffs", proof: Proof::Look },
+    Route { method: "POST", pattern: "/sessions/{id}/handoffs/{handoff}/resolve", proof: Proof::Act },
     Route { method: "GET", pattern: "/sessions/{id}/vnc", proof: Proof::Viewer },
     Route { method: "GET", pattern: "/websockify", proof: Proof::Viewer },
     // Where the stock vnc.html looks for it: it resolves the name relative to itself.
@@ -60,6 +66,7 @@ pub(super) struct Match {
     pub(super) proof: Proof,
     pub(super) pattern: &'static str,
     pub(super) session: Option<SessionId>,
+    pub(super) handoff: Option<HandoffId>,
     /// What `{target}` stands for.
     pub(super) target: Option<String>,
     kind: Option<Kind>,
@@ -140,7 +147,7 @@ pub(super) fn find(method: &Method, path: &str) -> Option<Match> {
 
 fn fits(route: &Route, path: &str) -> Option<Match> {
     let Route { pattern, proof, .. } = *route;
-    let mut found = Match { proof, pattern, session: None, target: None, kind: None };
+    let mut found = Match { proof, pattern, session: None, handoff: None, target: None, kind: None };
     if pattern == "/*" {
         // What begins like a session is not an asset.
         return (!path.starts_with("/sessions/")).then_some(found);
@@ -153,6 +160,7 @@ fn fits(route: &Route, path: &str) -> Option<Match> {
         let part = parts.next()?;
         match wanted {
             "{id}" => found.session = Some(part.parse().ok()?),
+            "{handoff}" => found.handoff = Some(part.parse().ok()?),
             "{kind}" => found.kind = Some(Kind::of(part)?),
             "{target}" => found.target = Some(part.to_owned()).filter(|part| is_target(part)),
             wanted if wanted == part => {}

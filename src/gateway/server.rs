@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::config::Network;
 use super::gate::{CdpSeat, Gate, TokenGrant, ViewerCounts, VncGrant};
+use super::handoffs;
 use super::metrics::Metrics;
 use super::refused::Refused;
 use super::routes::{self, Match, Proof};
@@ -195,8 +196,7 @@ impl Gateway {
             metrics: self.http_metrics,
             drain_budget: DRAIN_BUDGET,
             handler: move |request, peer| {
-                let context = Arc::clone(&context);
-                let draining = draining.is_cancelled();
+                let (context, draining) = (Arc::clone(&context), draining.clone());
                 async move { context.answer(request, peer, draining).await }
             },
         };
@@ -234,12 +234,16 @@ impl GatewayHandle {
 }
 
 impl Context {
-    async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: Arc<Peer>, draining: bool) -> Reply {
-        // A body is never read: nothing here takes one.
-        let (head, _body) = request.into_parts();
+    async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        peer: Arc<Peer>,
+        draining: CancellationToken,
+    ) -> Reply {
+        let (head, body) = request.into_parts();
         let id = head.extensions.get::<RequestId>().cloned().unwrap_or_else(RequestId::generate);
         let metrics = self.metrics.clone();
-        let refused = match self.route(&head, &peer, &id, draining).await {
+        let refused = match self.route(&head, body, &peer, &id, draining).await {
             Ok(reply) => return reply,
             Err(refused) => refused,
         };
@@ -251,12 +255,13 @@ impl Context {
     async fn route(
         self: Arc<Self>,
         head: &Parts,
+        body: Incoming,
         peer: &Peer,
         id: &RequestId,
-        draining: bool,
+        draining: CancellationToken,
     ) -> Result<Reply, Refused> {
         let found = routes::find(&head.method, head.uri.path()).ok_or(Refused::NoRoute)?;
-        if draining {
+        if draining.is_cancelled() {
             return Err(Refused::Draining);
         }
         match found.proof {
@@ -268,6 +273,21 @@ impl Context {
             Proof::Token => {
                 let proof = self.gate.token(head, peer, found.session.as_ref()).await?;
                 self.issue_ticket(proof)
+            }
+            Proof::Look => {
+                let proof = self.gate.at_the_screen(head, peer, found.session.as_ref(), false).await?;
+                let wanted = handoffs::wanted(proof.at().0, head.uri.query());
+                match draining.run_until_cancelled(wanted).await {
+                    Some(wanted) => Ok(wanted?.into()),
+                    None => Err(Refused::Draining),
+                }
+            }
+            // The only one that takes a body.
+            Proof::Act => {
+                let proof = self.gate.at_the_screen(head, peer, found.session.as_ref(), true).await?;
+                let handoff = found.handoff.ok_or(Refused::NoRoute)?;
+                let (session, user) = proof.at();
+                Ok(handoffs::resolve(session, &handoff, user, body).await?.into())
             }
             Proof::Viewer => {
                 let proof = self.gate.viewer(head, peer, found.session.as_ref()).await?;

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { delayMs } from '../../web/backoff.js';
 import { parseLink, takeFromAddress } from '../../web/credential.js';
+import { left } from '../../web/handoffs.js';
 import { closeReason, refusal } from '../../web/reasons.js';
 import { difference } from '../../web/difference.js';
 
@@ -24,6 +25,11 @@ test('taking it cleans the address, even of half a credential', () => {
   assert.deepEqual(visited, [[null, '', '/?x=1']]);
   takeFromAddress({ ...address, hash: '' }, history);
   assert.equal(visited.length, 1);
+});
+
+test('the time that a human has left is in minutes, or in hours where it takes hours', () => {
+  const shown = [0, 400, 59_000, 65_000, 899_001, 3_600_000, 86_399_000].map(left);
+  assert.deepEqual(shown, ['0:00', '0:01', '0:59', '1:05', '15:00', '1:00:00', '23:59:59']);
 });
 
 test('delays double to a limit, with a quarter of jitter either way', () => {

@@ -1,13 +1,15 @@
 //! Requests for a human: asked for by a control plane, answered by whoever is at the screen.
 
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::support::api::{Answer, Listener, SentEvent};
 use crate::support::daemon::{Daemon, Home};
-use crate::support::viewer::get;
+use crate::support::tokens::{now, sign};
+use crate::support::viewer::{get, request};
 use crate::support::wait_for;
 
 /// A session without a browser that works is there for a human all the same.
@@ -34,6 +36,12 @@ fn ask(daemon: &Daemon, body: Value) -> Answer {
 
 fn resolve(daemon: &Daemon, handoff: &str, body: Value) -> Answer {
     daemon.ask("POST", &format!("/v1/sessions/s1/handoffs/{handoff}/resolve"), Some(&body))
+}
+
+/// Asks the gateway from a thread of its own.
+fn ask_for(gateway: SocketAddr, path: &str, bearer: &str) -> (u16, Value) {
+    let (status, body) = request(gateway, "GET", path, &[("Authorization", bearer)]);
+    (status, serde_json::from_str(&body).unwrap_or_default())
 }
 
 fn heard(events: &mut Listener, name: &str) -> SentEvent {
@@ -179,4 +187,99 @@ fn f43_what_came_of_a_handoff_is_known_after_a_crash() {
         .map(|id| next.ask("GET", &format!("/v1/sessions/s1/handoffs/{id}"), None).json["state"].clone());
     assert_eq!(states, [json!("approved"), json!("cancelled")]);
     next.stop(PATIENCE);
+}
+
+#[test]
+fn whoever_is_at_the_screen_sees_what_is_wanted_and_the_controller_answers() {
+    let mut daemon = with_session(CONFIG);
+    let mut events = daemon.listen("/v1/events?session_id=s1", Some("0"));
+    let bearer = |session: &str, user: &str, role: &str| {
+        let claims = json!({ "session_id": session, "user_id": user, "role": role, "exp": now() + 600 });
+        format!("Bearer {}", sign(&claims))
+    };
+    let (controller, spectator) = (bearer("s1", "u1", "controller"), bearer("s1", "u1", "spectator"));
+    let wanted = "/sessions/s1/handoffs";
+    let nothing = daemon.ask_gateway("GET", wanted, &[("Authorization", &spectator)], None);
+    assert_eq!((nothing.status, &nothing.json["handoffs"]), (200, &json!([])), "{nothing:?}");
+    let gateway = daemon.gateway();
+
+    // Whoever waits for news has it at once.
+    let after = format!("{wanted}?after={}", nothing.json["version"]);
+    let news = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| ask_for(gateway, &after, &spectator));
+        let body = json!({ "handoff_id": "h1", "kind": "review", "reason": "look", "event_scope": "t" });
+        assert_eq!(ask(&daemon, body).status, 201);
+        waiting.join().unwrap()
+    });
+    let (status, news) = news;
+    assert_eq!(status, 200, "{news}");
+    let open = &news["handoffs"][0];
+    assert_eq!(
+        (&open["handoff_id"], &open["kind"], &open["reason"]),
+        (&json!("h1"), &json!("review"), &json!("look"))
+    );
+    assert!(open.get("event_scope").is_none(), "that is between the caller and its workflow: {open}");
+
+    let resolve = "/sessions/s1/handoffs/h1/resolve";
+    let approve = Some(r#"{"outcome":"approved","note":"fine"}"#);
+    for (credential, status) in [
+        (None, 401),
+        (Some(spectator.clone()), 403),
+        (Some(bearer("s1", "u1", "automation")), 403),
+        (Some(bearer("s1", "somebody", "controller")), 403),
+        (Some(bearer("s2", "u1", "controller")), 403),
+    ] {
+        let headers: Vec<_> =
+            credential.iter().map(|credential| ("Authorization", credential.as_str())).collect();
+        assert_eq!(daemon.ask_gateway("POST", resolve, &headers, approve).status, status, "{credential:?}");
+    }
+    let good = [("Authorization", controller.as_str())];
+    let foreign = [good[0], ("Origin", "https://elsewhere.example")];
+    assert_eq!(daemon.ask_gateway("POST", resolve, &foreign, approve).status, 403);
+    for bad in
+        [None, Some("{}"), Some(r#"{"outcome":"expired"}"#), Some(r#"{"outcome":"approved","by":"me"}"#)]
+    {
+        let refused = daemon.ask_gateway("POST", resolve, &good, bad);
+        assert_eq!((refused.status, refused.problem()), (400, "invalid-request"), "{bad:?}");
+    }
+    let large = format!(r#"{{"outcome":"approved","note":"{}"}}"#, "x".repeat(100_000));
+    assert_eq!(daemon.ask_gateway("POST", resolve, &good, Some(&large)).status, 400);
+    let unknown = daemon.ask_gateway("POST", "/sessions/s1/handoffs/h9/resolve", &good, approve);
+    assert_eq!((unknown.status, unknown.problem()), (404, "unknown-handoff"));
+    assert_eq!(daemon.ask_gateway("GET", &format!("{wanted}?after=x"), &good, None).status, 400);
+
+    let answered = daemon.ask_gateway("POST", resolve, &good, approve);
+    assert_eq!((answered.status, &answered.json["state"]), (200, &json!("approved")), "{answered:?}");
+    assert_eq!(
+        daemon.ask_gateway("POST", resolve, &good, approve).status,
+        200,
+        "a lost answer costs nothing"
+    );
+    let contrary = daemon.ask_gateway("POST", resolve, &good, Some(r#"{"outcome":"rejected"}"#));
+    assert_eq!((contrary.status, contrary.problem()), (409, "handoff-over"));
+    let told = heard(&mut events, "human.approved").data;
+    assert_eq!(
+        (&told["by"], &told["note"], &told["scope"]),
+        (&json!("user u1"), &json!("fine"), &json!("t"))
+    );
+    assert_eq!(daemon.ask_gateway("GET", wanted, &good, None).json["handoffs"], json!([]));
+}
+
+#[test]
+fn whoever_waits_for_news_does_not_hold_up_the_end() {
+    let mut daemon = with_session(CONFIG);
+    let gateway = daemon.gateway();
+    let claims = json!({ "session_id": "s1", "user_id": "u1", "role": "spectator", "exp": now() + 600 });
+    let bearer = format!("Bearer {}", sign(&claims));
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| ask_for(gateway, "/sessions/s1/handoffs?after=0", &bearer));
+        wait_for("the question to be open", PATIENCE, || {
+            let metrics = get(daemon.api(), "/metrics").1;
+            metrics.lines().any(|line| line == "valetd_gateway_connections 1").then_some(())
+        });
+        let begun = Instant::now();
+        daemon.stop(PATIENCE);
+        assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+        assert_eq!(waiting.join().unwrap().0, 503);
+    });
 }

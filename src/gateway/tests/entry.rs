@@ -22,7 +22,12 @@ async fn without_a_credential_only_the_public_routes_answer() {
         }
         private += 1;
         for id in ["s1", "cdp", "nowhere"] {
-            let path = route.pattern.replace("{id}", id).replace("{kind}", "page").replace("{target}", "A1");
+            let path = route
+                .pattern
+                .replace("{id}", id)
+                .replace("{kind}", "page")
+                .replace("{handoff}", "h1")
+                .replace("{target}", "A1");
             for headers in ["", "Authorization: Bearer x\r\n", "Origin: https://evil.example\r\n"] {
                 let (plain, head) = world.request(route.method, &path, headers).await;
                 assert!([401, 403].contains(&plain), "{} {path}: {plain}", route.method);
@@ -38,7 +43,7 @@ async fn without_a_credential_only_the_public_routes_answer() {
             }
         }
     }
-    assert_eq!(private, 13);
+    assert_eq!(private, 15);
     assert_eq!(world.request("GET", "/", "").await.0, 200);
     assert_eq!(world.upstream_connections.load(Ordering::SeqCst), 0);
     assert_eq!(world.browser.connections.load(Ordering::SeqCst), 0);

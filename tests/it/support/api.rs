@@ -94,6 +94,19 @@ impl Daemon {
         exchange(stream, &request_text(method, path, headers, body))
     }
 
+    /// Asks the gateway.
+    pub(crate) fn ask_gateway(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&str>,
+    ) -> Answer {
+        let stream = TcpStream::connect(self.gateway()).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        exchange(stream, &request_text(method, path, headers, body))
+    }
+
     /// Listens to events on the Unix socket.
     pub(crate) fn listen(&self, path: &str, last: Option<&str>) -> Listener {
         let mut stream = std::os::unix::net::UnixStream::connect(self.path("control.sock")).unwrap();

@@ -1,0 +1,121 @@
+//! Requests for a human, for whoever is at the screen: what is wanted, and the answer.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::{Response, StatusCode};
+use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
+
+use super::refused::Refused;
+use crate::clock::unix_seconds;
+use crate::http::body;
+use crate::ids::{HandoffId, UserId};
+use crate::session::{
+    Answer, Decision, HandoffDenial, HandoffError, Handoffs, MAX_NOTE_BYTES, Session, check_words,
+};
+
+/// How long a viewer may be kept waiting for news: below the silence that proxies allow.
+const WAIT: Duration = Duration::from_secs(20);
+/// An answer with the longest note, every byte of it escaped.
+const MAX_BODY_BYTES: usize = 16 * 1024;
+const BODY_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What is wanted of a human now.
+#[derive(Serialize)]
+struct Wanted {
+    /// To be sent along as `after`, to wait for news.
+    version: u64,
+    /// The host's clock as a Unix time in seconds, since a viewer's may be set otherwise.
+    now: f64,
+    handoffs: Vec<Open>,
+}
+
+#[derive(Serialize)]
+struct Open {
+    handoff_id: String,
+    kind: &'static str,
+    reason: String,
+    created_at: f64,
+    expires_at: f64,
+}
+
+/// What a page sends to answer one.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Answered {
+    outcome: String,
+    note: Option<String>,
+}
+
+/// The session's open handoffs; with `?after=`, as soon as there is news after that version, or none for a while.
+pub(super) async fn wanted(session: &Session, query: Option<&str>) -> Result<Response<Full<Bytes>>, Refused> {
+    let after = match query.and_then(|query| query.strip_prefix("after=")) {
+        Some(number) => Some(number.parse::<u64>().map_err(|_| Refused::BadQuery)?),
+        None if query.is_some() => return Err(Refused::BadQuery),
+        None => None,
+    };
+    let mut handoffs = session.handoffs();
+    if let Some(after) = after {
+        // A number of an earlier session of this id is news as well.
+        let news = handoffs.wait_for(|handoffs| handoffs.version() != after);
+        // Its time is over, or so is the session: what there is is told all the same.
+        let _told = timeout(WAIT, news).await;
+    }
+    let wanted = open(&handoffs.borrow());
+    Ok(json(&wanted))
+}
+
+fn open(handoffs: &Handoffs) -> Wanted {
+    let open = handoffs.all().filter(|handoff| handoff.closing.is_none());
+    Wanted {
+        version: handoffs.version(),
+        now: unix_seconds(SystemTime::now()),
+        handoffs: open
+            .map(|handoff| Open {
+                handoff_id: handoff.id.to_string(),
+                kind: handoff.kind.as_str(),
+                reason: handoff.reason.clone(),
+                created_at: unix_seconds(handoff.created),
+                expires_at: unix_seconds(handoff.expires),
+            })
+            .collect(),
+    }
+}
+
+/// Takes an answer.
+pub(super) async fn resolve(
+    session: &Session,
+    handoff: &HandoffId,
+    by: &UserId,
+    body: Incoming,
+) -> Result<Response<Full<Bytes>>, Refused> {
+    let bytes = body::read(body, MAX_BODY_BYTES, BODY_DEADLINE).await.map_err(|_| Refused::BadBody)?;
+    let Answered { outcome, note } = serde_json::from_slice(&bytes).map_err(|_| Refused::BadBody)?;
+    let decision = Decision::of(&outcome).map_err(|_| Refused::BadBody)?;
+    if let Some(note) = &note {
+        check_words(note, MAX_NOTE_BYTES).map_err(|_| Refused::BadBody)?;
+    }
+    let answer = Answer { decision, note, by: format!("user {by}") };
+    let (handoff, is_news) = session.answer(handoff, answer).await.map_err(|error| match error {
+        HandoffError::Denied(HandoffDenial::Unknown) => Refused::NoHandoff,
+        HandoffError::Denied(_) => Refused::HandoffOver,
+        HandoffError::Unknown | HandoffError::Ending => Refused::SessionEnding,
+        HandoffError::Unresponsive(_) => Refused::NotReady(Duration::from_secs(1)),
+    })?;
+    tracing::info!(session = %session.id(), handoff = %handoff.id, user = %by, outcome, is_news, "handoff answered");
+    Ok(json(&serde_json::json!({ "handoff_id": handoff.id, "state": decision.as_str() })))
+}
+
+fn json(value: &impl Serialize) -> Response<Full<Bytes>> {
+    // Plain data with text keys cannot fail.
+    let body = serde_json::to_vec(value).unwrap_or_default();
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = StatusCode::OK;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
