@@ -7,7 +7,7 @@ use super::json::{self, Malformed, Member};
 use super::reply::{
     Addressee, Denial, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, Reason, SERVER_ERROR,
 };
-use super::rules::{self, Look};
+use super::rules::{self, Fence, Look};
 use super::targets::Barred;
 use super::url::{self, Opening};
 
@@ -37,6 +37,8 @@ pub struct Settings {
     pub deny_url_schemes: Vec<String>,
     /// Whether browser contexts that another connection made are out of reach.
     pub own_contexts_only: bool,
+    /// What becomes of input while a human is wanted.
+    pub fence: Fence,
 }
 
 impl Default for Settings {
@@ -45,6 +47,7 @@ impl Default for Settings {
             deny: rules::DEFAULT_DENY.map(str::to_owned).into(),
             deny_url_schemes: rules::DEFAULT_DENY_URL_SCHEMES.map(str::to_owned).into(),
             own_contexts_only: false,
+            fence: Fence::default(),
         }
     }
 }
@@ -117,6 +120,28 @@ impl Policy {
     /// Whether browser contexts that another connection made are out of reach.
     pub fn own_contexts_only(&self) -> bool {
         self.settings.own_contexts_only
+    }
+
+    /// What becomes of input while a human is wanted.
+    pub fn fence(&self) -> Fence {
+        self.settings.fence
+    }
+
+    /// For a message that may be sent on: where it dispatches input, what a client gets that is not let through.
+    pub fn input(&self, message: &[u8]) -> Option<Denial> {
+        let mut envelope = Envelope::default();
+        let method = read(message, &mut envelope).ok()?;
+        let nested = || {
+            let (Some(Look::Message(name)), Some(params)) = (rules::look(&method), envelope.params) else {
+                return false;
+            };
+            // It was read before, when it was judged.
+            let inner = param(&params, name).ok().flatten().and_then(|inner| json::string(inner.value));
+            inner.is_some_and(|inner| self.input(inner.as_bytes()).is_some())
+        };
+        let refusal =
+            not_allowed("A human has the session: input is not taken until they are done", Reason::Human);
+        (rules::dispatches_input(&method) || nested()).then(|| envelope.deny(refusal))
     }
 
     /// Whether a URL may be opened; for discovery's own way to open one.

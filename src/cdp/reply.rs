@@ -21,13 +21,16 @@ pub enum Reason {
     Path,
     /// A target that the role may not act on.
     Target,
+    /// A human is wanted, and has mouse and keyboard alone.
+    Human,
     /// Nobody can be sure what it means.
     Unclear,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Method, Self::Url, Self::Path, Self::Target, Self::Unclear];
+    pub const ALL: [Self; 6] =
+        [Self::Method, Self::Url, Self::Path, Self::Target, Self::Human, Self::Unclear];
 
     /// As a label.
     pub fn label(self) -> &'static str {
@@ -36,6 +39,7 @@ impl Reason {
             Self::Url => "url",
             Self::Path => "path",
             Self::Target => "target",
+            Self::Human => "human",
             Self::Unclear => "unclear",
         }
     }

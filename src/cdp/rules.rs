@@ -26,6 +26,35 @@ pub const DEFAULT_DENY: [&str; 11] = [
 /// Schemes of URLs that `automation` may not open, unless configured otherwise.
 pub const DEFAULT_DENY_URL_SCHEMES: [&str; 4] = ["file", "chrome", "chrome-untrusted", "devtools"];
 
+/// What is done with input of an automation while a human is wanted at the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Fence {
+    /// It is sent on: both act side by side.
+    #[default]
+    Open,
+    /// It is answered with an error.
+    Fail,
+    /// It waits until no human is wanted any more.
+    Wait,
+}
+
+impl Fence {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Open, Self::Fail, Self::Wait];
+
+    /// As the configuration calls it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Fail => "fail",
+            Self::Wait => "wait",
+        }
+    }
+}
+
+/// Methods that act as a person at mouse and keyboard would, or keep one from acting.
+const INPUT: &str = "Input.*";
+
 /// Parameters to look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Look {
@@ -130,6 +159,10 @@ pub(super) fn look(method: &str) -> Option<Look> {
 
 pub(super) fn attaches(method: &str) -> bool {
     ATTACHING.contains(&method)
+}
+
+pub(super) fn dispatches_input(method: &str) -> bool {
+    matches(INPUT, method)
 }
 
 pub(super) fn closes(method: &str) -> bool {

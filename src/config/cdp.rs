@@ -1,7 +1,7 @@
 //! `[cdp]`.
 
 use super::document::{Document, Section, Show};
-use crate::cdp::{Settings, well_formed_pattern, well_formed_scheme};
+use crate::cdp::{Fence, Settings, well_formed_pattern, well_formed_scheme};
 
 /// Most entries of a list; each command is compared with all.
 const MAX_ENTRIES: usize = 256;
@@ -22,11 +22,16 @@ pub(super) fn cdp(document: &mut Document) -> Settings {
         "must be the scheme of a URL, in lower case and without its colon: \"file\"",
     );
     let own_contexts_only = section.boolean("own_contexts_only", defaults.own_contexts_only);
+    let fence = section.parsed("fence_automation", |word| {
+        let known = Fence::ALL.into_iter().find(|fence| fence.as_str() == word);
+        known.ok_or_else(|| "must be \"open\", \"fail\" or \"wait\"".to_owned())
+    });
     section.finish();
     Settings {
         deny: deny.unwrap_or(defaults.deny),
         deny_url_schemes: deny_url_schemes.unwrap_or(defaults.deny_url_schemes),
         own_contexts_only,
+        fence: fence.unwrap_or_default(),
     }
 }
 

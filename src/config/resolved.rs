@@ -25,6 +25,7 @@ pub fn resolved(config: &Config) -> String {
     page.list("deny", &config.gateway.cdp.deny);
     page.list("deny_url_schemes", &config.gateway.cdp.deny_url_schemes);
     page.bare("own_contexts_only", config.gateway.cdp.own_contexts_only);
+    page.text("fence_automation", config.gateway.cdp.fence.as_str());
     auth(&mut page, config);
     page.section("api");
     page.text("listen", config.api.listen);

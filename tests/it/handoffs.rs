@@ -7,6 +7,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::support::api::{Answer, Listener, SentEvent};
+use crate::support::automation::Automation;
 use crate::support::daemon::{Daemon, Home};
 use crate::support::tokens::{now, sign};
 use crate::support::viewer::{get, request};
@@ -282,4 +283,64 @@ fn whoever_waits_for_news_does_not_hold_up_the_end() {
         assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
         assert_eq!(waiting.join().unwrap().0, 503);
     });
+}
+
+/// A session with a browser and an automation at a page with a field that has the focus, and a human that is wanted.
+fn with_automation(fence: &str) -> (Daemon, Automation, String) {
+    let config = CONFIG.replace("/bin/false", "/usr/bin/chromium");
+    let mut daemon = Daemon::start(&format!("{config}[cdp]\nfence_automation = \"{fence}\"\n"));
+    daemon.wait_ready();
+    let body = json!({ "session_id": "s1", "user_id": "u1" });
+    assert_eq!(daemon.ask("POST", "/v1/sessions?wait=ready&timeout=60s", Some(&body)).status, 201);
+    let claims = json!({ "session_id": "s1", "user_id": "u1", "role": "automation", "exp": now() + 600 });
+    let bearer = format!("Bearer {}", sign(&claims));
+    let mut automation =
+        Automation::connect(daemon.gateway(), "/sessions/s1/cdp", &[("Authorization", &bearer)]).unwrap();
+    let page = automation.page("data:text/html,<input autofocus>");
+    automation.result(Some(&page), "Page.bringToFront", json!({}));
+    automation.evaluate(&page, "document.querySelector('input').focus()");
+    automation.result(Some(&page), "Input.insertText", json!({ "text": "a" }));
+    assert_eq!(value(&mut automation, &page), "a", "control");
+    assert_eq!(ask(&daemon, json!({ "handoff_id": "h", "kind": "captcha", "reason": "r" })).status, 201);
+    (daemon, automation, page)
+}
+
+fn value(automation: &mut Automation, page: &str) -> Value {
+    automation.evaluate(page, "document.querySelector('input').value")
+}
+
+#[test]
+fn an_automation_that_is_fenced_looks_on_while_a_human_is_at_it() {
+    let (mut daemon, mut automation, page) = with_automation("fail");
+    let refused = automation.call(Some(&page), "Input.insertText", json!({ "text": "b" }));
+    assert_eq!(refused["error"]["code"], -32000, "{refused}");
+    assert!(
+        refused["error"]["message"].as_str().unwrap().starts_with("A human has the session"),
+        "{refused}"
+    );
+    assert_eq!(value(&mut automation, &page), "a", "and it may look");
+    assert!(get(daemon.api(), "/metrics").1.contains("valetd_gateway_cdp_denied_total{reason=\"human\"} 1"));
+    assert_eq!(resolve(&daemon, "h", json!({ "outcome": "resolved" })).status, 200);
+    automation.result(Some(&page), "Input.insertText", json!({ "text": "b" }));
+    assert_eq!(value(&mut automation, &page), "ab");
+}
+
+#[test]
+fn an_automation_that_waits_goes_on_where_it_was_when_the_human_is_done() {
+    let (daemon, mut automation, page) = with_automation("wait");
+    for (id, text) in [(900, "b"), (901, "c")] {
+        let params = json!({ "text": text });
+        let command = json!({ "id": id, "method": "Input.insertText", "params": params, "sessionId": page });
+        automation.send(&command.to_string());
+    }
+    assert_eq!(value(&mut automation, &page), "a", "what only looks does not wait");
+    assert_eq!(resolve(&daemon, "h", json!({ "outcome": "resolved" })).status, 200);
+    let mut answered = Vec::new();
+    while answered.len() < 2 {
+        let message = automation.message().unwrap();
+        answered.extend(message["id"].as_i64().filter(|id| *id >= 900));
+        assert!(message.get("error").is_none(), "{message}");
+    }
+    assert_eq!(answered, [900, 901]);
+    assert_eq!(value(&mut automation, &page), "abc");
 }

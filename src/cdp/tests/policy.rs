@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::cdp::oracle;
-use crate::cdp::{Barred, Paths, Policy, Reason, Settings, Verdict, Watch};
+use crate::cdp::{Barred, Fence, Paths, Policy, Reason, Settings, Verdict, Watch};
 
 fn policy() -> Policy {
     let paths = Paths {
@@ -20,6 +20,27 @@ fn judge(message: &str) -> Verdict {
 
 fn command(method: &str, params: Value) -> String {
     json!({ "id": 7, "method": method, "params": params, "sessionId": "AB12" }).to_string()
+}
+
+#[test]
+fn input_is_told_from_what_only_looks_also_inside_other_messages() {
+    let nested =
+        |inner: &str| command("Target.sendMessageToTarget", json!({ "message": inner, "sessionId": "AB" }));
+    let key = command("Input.dispatchKeyEvent", json!({ "type": "keyDown" }));
+    for input in
+        [&key, &command("Input.setIgnoreInputEvents", json!({})), &nested(&key), &nested(&nested(&key))]
+    {
+        let denial = policy().input(input.as_bytes()).unwrap();
+        let reply: Value = serde_json::from_slice(&denial.reply).unwrap();
+        assert_eq!(
+            (denial.reason, &reply["id"], &reply["sessionId"]),
+            (Reason::Human, &json!(7), &json!("AB12"))
+        );
+    }
+    let look = command("Page.captureScreenshot", json!({}));
+    for other in [&look, &nested(&look), &command("Inputs.x", json!({})), &"{".to_owned()] {
+        assert_eq!(policy().input(other.as_bytes()), None, "{other}");
+    }
 }
 
 /// Reason and reply of a message that must be denied.
@@ -199,7 +220,7 @@ fn files_are_read_from_the_sessions_own_directories_only() {
     }
     assert_eq!(denied(&command("DOM.setFileInputFiles", json!({ "files": [[]] }))).0, Reason::Unclear);
     let none = Policy::new(
-        Settings { deny: vec![], deny_url_schemes: vec![], own_contexts_only: false },
+        Settings { deny: vec![], deny_url_schemes: vec![], own_contexts_only: false, fence: Fence::Open },
         Paths::default(),
     );
     let load = command("Extensions.loadUnpacked", json!({ "path": "/x" }));
@@ -262,7 +283,7 @@ fn a_message_inside_a_message_is_judged_too() {
 fn a_configuration_can_allow_and_deny_other_things() {
     let deny = ["Network.*", "Page.reload"].map(str::to_owned).into();
     let policy = Policy::new(
-        Settings { deny, deny_url_schemes: vec!["ftp".into()], own_contexts_only: false },
+        Settings { deny, deny_url_schemes: vec!["ftp".into()], own_contexts_only: false, fence: Fence::Open },
         Paths::default(),
     );
     let passes = |method: &str, params| {

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::connect::{Upstream, ask};
 use super::down::{Down, Said};
+use super::held::Held;
 use super::metrics::Metrics;
 use super::up::{MAX_MESSAGE, Shared, Up};
 use crate::auth::Grant;
@@ -64,7 +65,15 @@ pub(in crate::gateway) async fn run(upgraded: Upgraded, live: Live) {
     let (let_go, to_let_go) = mpsc::channel(LET_GO_QUEUE);
     let inbound = Inbound::new(MAX_MESSAGE, &leftover);
     drop(leftover);
-    let mut up = Up { client: client_read, browser: browser_write, inbound, own, to_let_go };
+    let mut up = Up {
+        client: client_read,
+        browser: browser_write,
+        inbound,
+        own,
+        to_let_go,
+        handoffs: session.handoffs(),
+        held: Held::default(),
+    };
     let mut down = Down::new(client_write, browser_read, &begun, Said { own: said, let_go }, settings);
     let shared = Shared {
         session: &session,

@@ -6,6 +6,7 @@
 mod connect;
 mod discover;
 mod down;
+mod held;
 mod live;
 mod metrics;
 mod survey;

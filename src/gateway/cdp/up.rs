@@ -8,18 +8,19 @@ use std::time::Duration;
 use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf};
 use tokio::net::tcp::OwnedWriteHalf;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
+use super::held::Held;
 use super::metrics::Metrics;
 use super::survey::{keep_a_page, survey};
 use crate::cdp::frames::{Header, MAX_HEADER, Opcode};
 use crate::cdp::inbound::{Inbound, Item};
-use crate::cdp::{Barred, Contexts, Denial, Policy, Reach, Survey, Verdict};
+use crate::cdp::{Barred, Contexts, Denial, Fence, Policy, Reach, Survey, Verdict};
 use crate::errors::chain;
 use crate::gateway::close::Close;
 use crate::http::Io;
-use crate::session::Session;
+use crate::session::{Handoffs, Session};
 
 /// Chromium's own limit for what it receives (`kReceiveBufferSizeForDevTools`), in bytes.
 pub(super) const MAX_MESSAGE: usize = 100 * 1024 * 1024;
@@ -43,6 +44,10 @@ pub(super) struct Up {
     pub(super) own: mpsc::Sender<Own>,
     /// What the other way has to say to the browser.
     pub(super) to_let_go: mpsc::Receiver<Vec<u8>>,
+    /// The session's requests for a human.
+    pub(super) handoffs: watch::Receiver<Handoffs>,
+    /// Input that waits for the end of those.
+    pub(super) held: Held,
 }
 
 /// What both ways share.
@@ -80,6 +85,13 @@ impl Up {
             }
             let read = tokio::select! {
                 biased;
+                // A session that is over has none any more, and its connections end.
+                true = free(&mut self.handoffs), if !self.held.is_empty() => {
+                    if let Err(end) = self.release().await {
+                        return end;
+                    }
+                    continue;
+                }
                 Some(message) = self.to_let_go.recv() => {
                     if let Err(end) = self.send(message.into()).await {
                         return end;
@@ -102,6 +114,7 @@ impl Up {
             Item::Pong => return Ok(()),
             Item::Close => return Err(Close::Left),
         };
+        self.release().await?;
         shared.session.touch();
         shared.metrics.received.inc_by(u64::try_from(message.len()).unwrap_or(u64::MAX));
         let verdict = match shared.policy {
@@ -125,11 +138,38 @@ impl Up {
             },
             None => message,
         };
+        if let Some(policy) = shared.policy
+            && policy.fence() != Fence::Open
+            && self.human_is_wanted()
+            && let Some(denial) = policy.input(&message)
+        {
+            return match policy.fence() {
+                Fence::Wait => match self.held.push(message) {
+                    Ok(()) => Ok(()),
+                    Err(_too_many) => self.deny(denial, shared).await,
+                },
+                Fence::Open | Fence::Fail => self.deny(denial, shared).await,
+            };
+        }
         if let Some(target) = closing {
             // Where nobody can say what is open, the browser will answer this one no better.
             let _asked = keep_a_page(shared.session, target.as_deref()).await;
         }
         self.send(message).await
+    }
+
+    fn human_is_wanted(&self) -> bool {
+        self.handoffs.borrow().wants_human()
+    }
+
+    /// Sends on what has waited, once no human is wanted any more.
+    async fn release(&mut self) -> Result<(), Close> {
+        while !self.held.is_empty() && !self.human_is_wanted() {
+            if let Some(message) = self.held.pop() {
+                self.send(message).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn deny(&mut self, denial: Denial, shared: &Shared<'_>) -> Result<(), Close> {
@@ -167,6 +207,11 @@ impl Up {
         }
         Ok(())
     }
+}
+
+/// Waits until no human is wanted; `false` where nobody will say so any more.
+async fn free(handoffs: &mut watch::Receiver<Handoffs>) -> bool {
+    handoffs.wait_for(|handoffs| !handoffs.wants_human()).await.is_ok()
 }
 
 /// Judges what a message names, and asks the browser about targets that nobody has heard of.
