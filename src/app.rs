@@ -2,30 +2,30 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use prometheus::Registry;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Api};
 use crate::auth::SigningKey;
 use crate::config::{Change, Config, differences};
 use crate::gateway::{self, Gateway, GatewayHandle};
+use crate::identity::{self, Announced, Call, FlyVariables, Identity as HostIdentity, Notice};
 use crate::ids::SessionId;
-use crate::session::{self, HostConfig, Ledger, Manager, ManagerHandle, Network, SessionState, Sessions};
+use crate::session::{self, HostConfig, Ledger, Manager, ManagerHandle, Network, Sessions};
 use crate::store::{self, SetAside, Store, StoreError};
 use crate::sys::{
     Filter, Firewall, FirewallError, Host, HostError, HostParams, Identity, InstanceLock, LockError,
 };
+use crate::systemd::{notify_state, say, watchdog};
 use crate::tasks::{Outcome, Scope, blocking};
 use crate::{errors, metrics, sys};
 
-/// How long the start of the first session may put off `READY=1`; after that, `STATUS=` tells what it waits for.
-const READY_DEADLINE: Duration = Duration::from_secs(30);
 /// Of the drain budget, for telling viewers; browsers and displays have the rest.
 const VIEWERS_SHARE: Duration = Duration::from_secs(3);
 /// For the operators' listener and the daemon's own tasks, once everything else has stopped.
@@ -34,8 +34,6 @@ const LAST_SHARE: Duration = Duration::from_secs(1);
 const STATE_FILE: &str = "state.db";
 /// For the state file to be opened and looked through.
 const STORE_DEADLINE: Duration = Duration::from_secs(20);
-/// What the watchdog's round trip may take of its interval, which systemd measures.
-const WATCHDOG_FRACTION: u32 = 2;
 
 /// Why the daemon could not start, or had to end.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +83,9 @@ pub enum Error {
     /// Signals cannot be received.
     #[error("cannot listen for signals")]
     Signals(#[source] std::io::Error),
+    /// The machine was given up, and is wanted again: whoever starts daemons is to start the next one.
+    #[error("this machine is wanted again, and a fresh daemon has to serve it")]
+    CalledBack,
     /// A task that must not end has ended.
     #[error("{name} ended unexpectedly: {outcome:?}")]
     TaskEnded {
@@ -120,6 +121,7 @@ pub struct App {
     api: Api,
     signing_key: watch::Sender<Option<SigningKey>>,
     draining: watch::Sender<bool>,
+    identity: HostIdentity,
     _lock: InstanceLock,
 }
 
@@ -150,6 +152,8 @@ impl App {
             memory_bytes: sys::procfs::memory_bytes().map_err(Error::Proc)?,
         });
         let draining = watch::Sender::new(false);
+        let fly = FlyVariables::from(|name| std::env::var(name).ok());
+        let identity = HostIdentity::new(config.identity.clone(), fly, &registry)?;
         let gateway =
             Gateway::bind(config.gateway.clone(), config.auth.clone(), manager.sessions(), &registry).await?;
         let signing_key = watch::Sender::new(config.signing_key.as_ref().map(|signing| signing.key.clone()));
@@ -159,6 +163,8 @@ impl App {
             registry,
             draining: draining.subscribe(),
             store: store.health(),
+            host: identity.facts(),
+            announced: identity.announced(),
             fixed: config.session.autostart.then(|| config.session.id.clone()),
             links: api::Links::new(
                 config.gateway.public_url.as_deref(),
@@ -184,6 +190,7 @@ impl App {
             api,
             signing_key,
             draining,
+            identity,
             _lock: lock,
         })
     }
@@ -227,6 +234,7 @@ impl App {
             api,
             signing_key,
             draining,
+            identity,
             _lock,
         } = self;
         let sessions = manager.sessions();
@@ -235,13 +243,20 @@ impl App {
         let stop_gateway = scope.token().child_token();
         let (gateway_done, gateway_ended) = oneshot::channel();
         let gateway_task = gateway.serve(stop_gateway.clone());
+        let (asked, over) = (stop_gateway.clone(), scope.token());
         scope.spawn("gateway", async move {
             gateway_task.await;
             // The drain below may have given up waiting.
             let _unheard = gateway_done.send(());
+            // A drained daemon may stay: only an end that nobody asked for is a fault.
+            if asked.is_cancelled() {
+                over.cancelled().await;
+            }
         });
         scope.spawn("host api", api.serve(manager.clone(), scope.token()));
         let awaited = config.session.autostart.then(|| config.session.id.clone());
+        let announced = identity.announced();
+        scope.spawn("host identity", identity.keep_fresh(scope.token()));
         scope.spawn("notify", notify_state(sessions, awaited, scope.token()));
         if let Some(period) = sd_notify::watchdog_enabled() {
             scope.spawn("watchdog", watchdog(manager.clone(), period, draining.subscribe()));
@@ -249,21 +264,23 @@ impl App {
 
         let drain_budget = config.drain_budget;
         let id = config.session.id.clone();
-        let ended = match autostart.await {
+        let reloader = Reloader { reload, serving, signing_key, current: config };
+        let mut watch = Watch { signals, reloader, announced };
+        let mut doors =
+            Doors { manager: manager.clone(), draining, stop_gateway, gateway_ended: Some(gateway_ended) };
+        let mut ended = match autostart.await {
             Ok(Err(source)) => Err(Error::Session { id, source }),
             // A manager that is gone shows as a task that has ended.
-            Ok(Ok(())) | Err(_) => {
-                wait(&mut scope, signals, Reloader { reload, serving, signing_key, current: config }).await
-            }
+            Ok(Ok(())) | Err(_) => watch.wait(&mut scope).await,
         };
+        let mut told_at = Instant::now();
+        if let Ok(Told::Leave(notice)) = &ended {
+            (ended, told_at) = stand_aside(notice, drain_budget, &mut doors, &mut watch, &mut scope).await;
+        }
 
         say(&[NotifyState::Stopping]);
-        let deadline = Instant::now() + drain_budget;
-        draining.send_replace(true);
-        stop_gateway.cancel();
-        if timeout(VIEWERS_SHARE, gateway_ended).await.is_err() {
-            tracing::warn!("viewers did not take their goodbye in time");
-        }
+        let deadline = told_at + drain_budget;
+        doors.close().await;
         manager.stop_all(deadline.saturating_duration_since(Instant::now()).saturating_sub(LAST_SHARE)).await;
         match system.finish().await {
             Ok(0) => {}
@@ -281,7 +298,77 @@ impl App {
             tracing::warn!(tasks = ?stragglers, "tasks did not end in time");
         }
         tracing::info!("stopped");
-        ended
+        ended.and_then(Told::outcome)
+    }
+}
+
+/// What the outside comes in by.
+struct Doors {
+    manager: ManagerHandle,
+    draining: watch::Sender<bool>,
+    stop_gateway: CancellationToken,
+    gateway_ended: Option<oneshot::Receiver<()>>,
+}
+
+impl Doors {
+    /// No new sessions, unready, and viewers told. Once is enough.
+    async fn close(&mut self) {
+        if let Err(error) = self.manager.close().await {
+            tracing::error!(%error, "new sessions are not refused yet");
+        }
+        self.draining.send_replace(true);
+        self.stop_gateway.cancel();
+        if let Some(ended) = self.gateway_ended.take()
+            && timeout(VIEWERS_SHARE, ended).await.is_err()
+        {
+            tracing::warn!("viewers did not take their goodbye in time");
+        }
+    }
+}
+
+/// Ends all sessions before this machine goes, and stays until it is told to stop: were the daemon to end, a service manager
+/// would start another one, which would take sessions on a machine that is going. What it was told then, and when.
+async fn stand_aside(
+    notice: &Notice,
+    drain_budget: Duration,
+    doors: &mut Doors,
+    watch: &mut Watch,
+    scope: &mut Scope,
+) -> (Result<Told, Error>, Instant) {
+    let given = |notice: &Notice| Instant::now() + identity::budget(notice, drain_budget, SystemTime::now());
+    let mut deadline = given(notice);
+    let seconds = deadline.saturating_duration_since(Instant::now()).as_secs();
+    tracing::warn!(notice = notice.kind.as_str(), seconds, "draining, since this machine is to go");
+    // Not `STOPPING=1`: systemd would wait for an end from then on, and kill.
+    say(&[NotifyState::Status("draining: this machine is to go")]);
+    doors.close().await;
+    let mut told = None;
+    loop {
+        tokio::select! {
+            () = doors.manager.drain(deadline.saturating_duration_since(Instant::now())) => break,
+            next = watch.wait(scope), if told.is_none() => match next {
+                Ok(Told::Leave(notice)) => deadline = deadline.min(given(&notice)),
+                // Whoever stops a daemon waits as long as a stop may take, and no longer.
+                next => {
+                    let now = Instant::now();
+                    deadline = deadline.min(now + drain_budget.saturating_sub(LAST_SHARE));
+                    told = Some((next, now));
+                }
+            }
+        }
+    }
+    if let Some(told) = told {
+        return told;
+    }
+    tracing::warn!("drained: waiting to be stopped");
+    // Where the drain came before it was ready, systemd would wait for this, and kill.
+    say(&[NotifyState::Ready, NotifyState::Status("drained: this machine is to go")]);
+    loop {
+        match watch.wait(scope).await {
+            // Nothing is left to drain.
+            Ok(Told::Leave(_)) => {}
+            told => return (told, Instant::now()),
+        }
     }
 }
 
@@ -349,23 +436,59 @@ impl Signals {
     }
 }
 
-/// Serves until it is time to drain. An error is a task that ended unasked: nothing can be relied on then.
-async fn wait(scope: &mut Scope, mut signals: Signals, mut reloader: Reloader) -> Result<(), Error> {
-    loop {
-        tokio::select! {
-            _term = signals.term.recv() => {
-                tracing::info!(signal = "TERM", "draining");
-                return Ok(());
-            }
-            _int = signals.int.recv() => {
-                tracing::info!(signal = "INT", "draining");
-                return Ok(());
-            }
-            _hup = signals.hup.recv() => reloader.reload().await,
-            Some(finished) = scope.join_next() => {
-                let error = Error::TaskEnded { name: finished.name, outcome: finished.outcome };
-                tracing::error!(error = %errors::chain(&error), "draining");
-                return Err(error);
+/// What the daemon was told.
+enum Told {
+    /// To stop.
+    Stop,
+    /// That the machine is to go.
+    Leave(Notice),
+    /// That it is wanted after all.
+    Return,
+}
+
+impl Told {
+    /// What it means for the daemon's end.
+    fn outcome(self) -> Result<(), Error> {
+        match self {
+            Self::Stop | Self::Leave(_) => Ok(()),
+            Self::Return => Err(Error::CalledBack),
+        }
+    }
+}
+
+/// What a daemon listens to while it serves.
+struct Watch {
+    signals: Signals,
+    reloader: Reloader,
+    announced: watch::Receiver<Announced>,
+}
+
+impl Watch {
+    /// Serves until it is told something. An error is a task that ended unasked: nothing can be relied on then.
+    async fn wait(&mut self, scope: &mut Scope) -> Result<Told, Error> {
+        let Self { signals, reloader, announced } = self;
+        loop {
+            tokio::select! {
+                _term = signals.term.recv() => {
+                    tracing::info!(signal = "TERM", "draining");
+                    return Ok(Told::Stop);
+                }
+                _int = signals.int.recv() => {
+                    tracing::info!(signal = "INT", "draining");
+                    return Ok(Told::Stop);
+                }
+                _hup = signals.hup.recv() => reloader.reload().await,
+                // The sender goes with its task, and that ends the daemon.
+                Ok(()) = announced.changed() => match &announced.borrow_and_update().call {
+                    Call::Serve => {}
+                    Call::Drain(notice) => return Ok(Told::Leave(notice.clone())),
+                    Call::Return => return Ok(Told::Return),
+                },
+                Some(finished) = scope.join_next() => {
+                    let error = Error::TaskEnded { name: finished.name, outcome: finished.outcome };
+                    tracing::error!(error = %errors::chain(&error), "draining");
+                    return Err(error);
+                }
             }
         }
     }
@@ -426,74 +549,5 @@ impl Reloader {
         self.current.auth = next.auth;
         self.current.log.level = next.log.level;
         Ok(text)
-    }
-}
-
-/// Tells systemd; without one, this does nothing.
-fn say(states: &[NotifyState<'_>]) {
-    if let Err(error) = sys::notify(states) {
-        tracing::warn!(%error, "cannot notify systemd");
-    }
-}
-
-/// `READY=1` when the configuration's own session is up, where it has one, or the wait for it has been long enough;
-/// `STATUS=` whenever it changes.
-async fn notify_state(sessions: Sessions, awaited: Option<SessionId>, over: CancellationToken) {
-    let mut told_ready = false;
-    let patience = tokio::time::sleep(READY_DEADLINE);
-    tokio::pin!(patience);
-    let Some(id) = awaited else {
-        say(&[NotifyState::Ready]);
-        over.cancelled().await;
-        return;
-    };
-    let session = tokio::select! {
-        session = sessions.wait_for(&id) => session,
-        () = over.cancelled() => return,
-    };
-    let mut status = session.watch();
-    loop {
-        let now = status.borrow_and_update().clone();
-        let text = format!("session {}: {}", session.id(), describe(&now));
-        if !told_ready && now.state == SessionState::Ready {
-            told_ready = true;
-            say(&[NotifyState::Ready, NotifyState::Status(&text)]);
-        } else {
-            say(&[NotifyState::Status(&text)]);
-        }
-        tokio::select! {
-            changed = status.changed() => if changed.is_err() { over.cancelled().await; return },
-            () = &mut patience, if !told_ready => {
-                told_ready = true;
-                say(&[NotifyState::Ready]);
-            }
-            () = over.cancelled() => return,
-        }
-    }
-}
-
-fn describe(status: &session::SessionStatus) -> String {
-    let word = status.state.as_str();
-    let troubles: Vec<_> = status
-        .components
-        .iter()
-        .filter_map(|part| part.reason.as_deref().map(|reason| format!("{} {reason}", part.name)))
-        .collect();
-    if troubles.is_empty() { word.to_owned() } else { format!("{word} ({})", troubles.join("; ")) }
-}
-
-/// Pings systemd at half its interval, each time after a round trip through the manager and the supervisors: were one of
-/// them stuck, there would be no ping. While draining they are busy, and the drain has its own budget.
-async fn watchdog(manager: ManagerHandle, period: Duration, draining: watch::Receiver<bool>) {
-    let mut ticks = interval(period / WATCHDOG_FRACTION);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        let alive = *draining.borrow() || manager.ping(period / WATCHDOG_FRACTION).await.is_ok();
-        if alive {
-            say(&[NotifyState::Watchdog]);
-        } else {
-            tracing::error!("no watchdog ping: the session manager does not answer");
-        }
     }
 }

@@ -22,6 +22,16 @@ impl Backoff {
     }
 }
 
+/// Uniform in `0.0..1.0`, for callers that have no randomness of their own to bring.
+pub fn random_fraction() -> f64 {
+    let mut random = [0; 4];
+    // Without randomness the jitter is the middle one.
+    match aws_lc_rs::rand::fill(&mut random) {
+        Ok(()) => f64::from(u32::from_ne_bytes(random)) / (f64::from(u32::MAX) + 1.0),
+        Err(_) => 0.5,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

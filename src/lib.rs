@@ -4,11 +4,11 @@
 //! The modules stand in layers, and imports go down only (`tests/tidy.rs` holds this):
 //!
 //! ```text
-//! L5  cli  app  config                         composition
+//! L5  cli  app  config  systemd                composition
 //! L4  gateway  api                             the outside world; these do not import each other
 //! L3  session                                  display + browser + rfb as one thing
 //! L2  supervise  display  vnc  browser         actors over the OS
-//! L1  sys  tasks  telemetry  metrics  http  clock  keyring  store   thin, effectful, no policy
+//! L1  sys  tasks  telemetry  metrics  http  clock  identity  keyring  store   thin, effectful, no policy
 //! L0  rfb  auth  cdp  backoff  chunking  durations  errors  hex  ids  secret   pure: no tokio, no I/O, no clock
 //! ```
 //!
@@ -27,6 +27,7 @@ pub mod secret;
 
 pub mod clock;
 pub mod http;
+pub mod identity;
 pub mod keyring;
 pub mod metrics;
 pub mod store;
@@ -47,3 +48,4 @@ pub mod gateway;
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod systemd;

@@ -21,11 +21,11 @@ const MIN_TEXTS: usize = 55;
 /// The layers of `src/lib.rs`, lowest first.
 const LAYERS: [&[&str]; 6] = [
     &["rfb", "auth", "cdp", "backoff", "chunking", "durations", "errors", "hex", "ids", "secret"],
-    &["sys", "tasks", "telemetry", "metrics", "http", "clock", "keyring", "store"],
+    &["sys", "tasks", "telemetry", "metrics", "http", "clock", "identity", "keyring", "store"],
     &["supervise", "display", "vnc", "browser"],
     &["session"],
     &["gateway", "api"],
-    &["cli", "app", "config"],
+    &["cli", "app", "config", "systemd"],
 ];
 
 /// Imports inside a layer that are meant: (from, to).

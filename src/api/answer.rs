@@ -21,6 +21,7 @@ use super::routes::{self, Found, Named, Target};
 use super::{docs, host};
 use crate::auth::{Replay, SigningKey};
 use crate::http::{Peer, PeerAddress, Reply, RequestId};
+use crate::identity::{Announced, Facts};
 use crate::ids::{HandoffId, SessionId};
 use crate::keyring::Keys;
 use crate::session::{ManagerHandle, Sessions};
@@ -34,6 +35,8 @@ pub(super) struct State {
     pub(super) registry: Registry,
     pub(super) draining: watch::Receiver<bool>,
     pub(super) store: watch::Receiver<StoreHealth>,
+    pub(super) host: watch::Receiver<Option<Arc<Facts>>>,
+    pub(super) announced: watch::Receiver<Announced>,
     /// The configuration's own session, where it has one.
     pub(super) fixed: Option<SessionId>,
     pub(super) links: Links,

@@ -1,9 +1,13 @@
 //! How the host is, as everybody may know it.
 
+use std::net::IpAddr;
+
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::view::Spares;
+use crate::clock::unix_seconds;
+use crate::identity::{Facts, Notice};
 use crate::ids::SessionId;
 use crate::session::{Component, ComponentStatus, Occupancy, SessionState, SessionStatus};
 
@@ -14,12 +18,116 @@ pub struct Health {
     pub status: HealthStatus,
     /// Version of the daemon.
     pub version: &'static str,
-    /// Whether it takes no new viewers because it is about to end.
+    /// Whether it takes no new viewers and sessions, because it is about to end or its machine is.
     pub draining: bool,
+    /// Who this machine is. Not there while nobody has said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub host: Option<HealthHost>,
+    /// What its cloud has announced about it, the gravest where there is more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub notice: Option<HealthNotice>,
     /// How many sessions there are.
     pub sessions: SessionCounts,
     /// Its parts.
     pub components: Vec<HealthComponent>,
+}
+
+/// A machine, as its network may know it.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct HealthHost {
+    /// Who says so: `ec2`, `fly` or `local`.
+    pub provider: &'static str,
+    /// The provider's name for it; with `local`, a digest that stays the same.
+    #[schema(example = "i-0123456789abcdef0")]
+    pub id: String,
+    /// Host name, or Fly's app.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub name: Option<String>,
+    /// Type of the instance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "m7i.large")]
+    pub r#type: Option<String>,
+    /// `spot`, `on-demand` and the like.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub life_cycle: Option<String>,
+    /// Where it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "eu-central-1")]
+    pub region: Option<String>,
+    /// Where in the region.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "eu-central-1a")]
+    pub zone: Option<String>,
+    /// Where its own network reaches it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, value_type = String, required = false)]
+    pub address: Option<IpAddr>,
+    /// Where the world reaches it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, value_type = String, required = false)]
+    pub public_address: Option<IpAddr>,
+}
+
+impl From<&Facts> for HealthHost {
+    fn from(facts: &Facts) -> Self {
+        // Taken apart by name: what is new must be thought of here, since anybody reads this.
+        let Facts {
+            provider,
+            id,
+            name,
+            machine_type,
+            life_cycle,
+            region,
+            zone,
+            address,
+            public_address,
+            tags: _,
+        } = facts;
+        Self {
+            provider: provider.as_str(),
+            id: id.clone(),
+            name: name.clone(),
+            r#type: machine_type.clone(),
+            life_cycle: life_cycle.clone(),
+            region: region.clone(),
+            zone: zone.clone(),
+            address: *address,
+            public_address: *public_address,
+        }
+    }
+}
+
+/// Something that was announced about a machine. Times are Unix times in seconds.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct HealthNotice {
+    /// `spot_interruption` and `leaving_group`: the host ends its sessions and takes no more. `rebalance`: it may be
+    /// interrupted soon.
+    pub kind: &'static str,
+    /// What happens to it: `terminate`, `stop` or `hibernate`, or the state that its group wants it in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "terminate")]
+    pub what: Option<String>,
+    /// When that happens, where it is announced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub at: Option<f64>,
+    /// When the notice was given or, where that is not said, first seen.
+    pub since: f64,
+}
+
+impl From<&Notice> for HealthNotice {
+    fn from(notice: &Notice) -> Self {
+        Self {
+            kind: notice.kind.as_str(),
+            what: notice.what.clone(),
+            at: notice.at.map(unix_seconds),
+            since: unix_seconds(notice.since),
+        }
+    }
 }
 
 /// Sessions in numbers.
@@ -76,6 +184,8 @@ pub(super) struct Situation<'a> {
     pub(super) fixed: Option<&'a SessionId>,
     pub(super) draining: bool,
     pub(super) occupancy: Occupancy,
+    pub(super) host: Option<&'a Facts>,
+    pub(super) notice: Option<&'a Notice>,
 }
 
 /// The daemon's own parts.
@@ -126,6 +236,8 @@ pub(super) fn assess(
         status,
         version: env!("CARGO_PKG_VERSION"),
         draining: situation.draining,
+        host: situation.host.map(HealthHost::from),
+        notice: situation.notice.map(HealthNotice::from),
         sessions: SessionCounts {
             count: situation.occupancy.occupied,
             capacity: situation.occupancy.capacity,
@@ -176,11 +288,16 @@ mod tests {
         own(ComponentStatus::Ok, ComponentStatus::Ok)
     }
 
+    fn situation() -> Situation<'static> {
+        let occupancy = Occupancy::default();
+        Situation { fixed: None, draining: false, occupancy, host: None, notice: None }
+    }
+
     /// The host's word with the configuration's own session `own`, if it has one.
     fn word(sessions: &[(SessionId, SessionStatus)], own: Option<&str>, draining: bool) -> HealthStatus {
         let fixed = own.map(|own| own.parse().unwrap());
         let occupancy = Occupancy { capacity: 1, occupied: 1, ..Occupancy::default() };
-        let situation = Situation { fixed: fixed.as_ref(), draining, occupancy };
+        let situation = Situation { fixed: fixed.as_ref(), draining, occupancy, ..situation() };
         assess(well(), sessions, &situation).status
     }
 
@@ -218,7 +335,7 @@ mod tests {
         let ready = [session("s", SessionState::Ready, vec![]), session("t", SessionState::Draining, vec![])];
         assert_eq!(word(&ready, Some("s"), false), HealthStatus::Ok);
         assert_eq!(word(&ready, Some("s"), true), HealthStatus::Degraded);
-        let situation = Situation { fixed: None, draining: false, occupancy: Occupancy::default() };
+        let situation = situation();
         let hung = own(ComponentStatus::Failing, ComponentStatus::Ok);
         assert_eq!(assess(hung, &ready, &situation).status, HealthStatus::Failing);
         let disk_full = own(ComponentStatus::Ok, ComponentStatus::Failing);
@@ -229,7 +346,7 @@ mod tests {
     fn the_json_has_the_fields_that_pollers_read() {
         let occupancy =
             Occupancy { capacity: 3, occupied: 2, queued: 1, spare_displays: 1, spare_browsers: 0 };
-        let situation = Situation { fixed: None, draining: true, occupancy };
+        let situation = Situation { draining: true, occupancy, ..situation() };
         let health = assess(well(), &[session("s", SessionState::Starting, vec![])], &situation);
         let json = serde_json::to_value(&health).unwrap();
         assert_eq!(json["status"], "degraded");

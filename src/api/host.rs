@@ -1,5 +1,6 @@
 //! What is asked about the host as a whole: alive, ready, health, metrics, capacity, status.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,6 +28,10 @@ pub(super) struct Status {
     health: Health,
     pid: u32,
     uptime_seconds: u64,
+    /// What the machine is tagged with, where it may know.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(required = false)]
+    host_tags: BTreeMap<String, String>,
     sessions: Vec<SessionReport>,
 }
 
@@ -84,10 +89,13 @@ async fn health(state: &State) -> Health {
     let mut sessions: Vec<_> =
         state.sessions.all().iter().map(|session| (session.id().clone(), session.status())).collect();
     sessions.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let (host, announced) = (state.host.borrow().clone(), state.announced.borrow().clone());
     let situation = health::Situation {
         fixed: state.fixed.as_ref(),
         draining: *state.draining.borrow(),
         occupancy: state.sessions.occupancy(),
+        host: host.as_deref(),
+        notice: announced.gravest(),
     };
     health::assess(health::OwnParts { manager, store }, &sessions, &situation)
 }
@@ -134,6 +142,7 @@ pub(super) async fn status(state: &State) -> Status {
         health: health(state).await,
         pid: std::process::id(),
         uptime_seconds: state.started.elapsed().as_secs(),
+        host_tags: state.host.borrow().as_ref().map(|host| host.tags.clone()).unwrap_or_default(),
         sessions,
     }
 }

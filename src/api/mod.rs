@@ -26,6 +26,6 @@ mod view;
 
 pub use config::Config;
 pub use connection::Links;
-pub use health::{Health, HealthComponent, HealthStatus, SessionCounts};
+pub use health::{Health, HealthComponent, HealthHost, HealthNotice, HealthStatus, SessionCounts};
 pub use server::{Api, Error, Params};
 pub use view::Spares;

@@ -21,6 +21,7 @@ use super::{Config, Links};
 use crate::auth::{Replay, SigningKey};
 use crate::hex;
 use crate::http::{Limits, Listener, Metrics, Server, serve};
+use crate::identity::{Announced, Facts};
 use crate::ids::SessionId;
 use crate::keyring::Keys;
 use crate::session::{ManagerHandle, Sessions};
@@ -79,6 +80,10 @@ pub struct Params {
     pub draining: watch::Receiver<bool>,
     /// Whether what is written down of sessions gets to the disk.
     pub store: watch::Receiver<StoreHealth>,
+    /// Who this machine is, once that is known.
+    pub host: watch::Receiver<Option<Arc<Facts>>>,
+    /// What its cloud announces about it.
+    pub announced: watch::Receiver<Announced>,
     /// The configuration's own session, where it has one.
     pub fixed: Option<SessionId>,
     /// Where the gateway is.
@@ -128,7 +133,8 @@ impl Api {
     /// Serves until `over`, then takes the socket away.
     pub fn serve(self, manager: ManagerHandle, over: CancellationToken) -> impl Future<Output = ()> + Send {
         let Self { tcp, unix, socket, params, tcp_metrics, unix_metrics, tally, .. } = self;
-        let Params { sessions, keys, registry, draining, store, fixed, links, signing_key } = params;
+        let Params { sessions, keys, registry, draining, store, host, announced, fixed, links, signing_key } =
+            params;
         let state = Arc::new(State {
             sessions: sessions.clone(),
             manager,
@@ -136,6 +142,8 @@ impl Api {
             registry,
             draining,
             store,
+            host,
+            announced,
             fixed,
             links,
             signing_key,

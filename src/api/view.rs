@@ -157,7 +157,7 @@ pub(super) struct Capacity {
     queued: usize,
     /// What is ready for sessions to come.
     spares: Spares,
-    /// Whether the host takes no new sessions because it is about to end.
+    /// Whether the host takes no new sessions, because it is about to end or its machine is.
     draining: bool,
 }
 

@@ -159,6 +159,8 @@ fn settings(args: &DevArgs, place: &Place) -> toml::Table {
         "host": { "state_dir": path("state"), "runtime_dir": path("run"), "drain_budget": "15s" },
         // Pages under development are served from loopback.
         "isolation": { "network": "open" },
+        // Nobody's cloud has a say in what a developer tries out.
+        "identity": { "provider": "local" },
         "session": { "id": SESSION },
         "display": { "size": args.display_size.as_deref().unwrap_or("1280x800") },
         "browser": {

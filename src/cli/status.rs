@@ -65,6 +65,8 @@ fn table(status: &Value, now: f64) -> String {
         text(&status["health"]["status"]),
         age(status["uptime_seconds"].as_f64().unwrap_or_default()),
     )];
+    lines.extend(host(&status["health"]["host"]).map(|host| format!("host {host}")));
+    lines.extend(notice(&status["health"]["notice"], now).map(|notice| format!("notice {notice}")));
     for session in status["sessions"].as_array().into_iter().flatten() {
         lines.push(String::new());
         lines.push(format!(
@@ -96,6 +98,30 @@ fn table(status: &Value, now: f64) -> String {
     lines.join("\n")
 }
 
+/// The machine, what is known of it with commas between.
+fn host(host: &Value) -> Option<String> {
+    let id = host["id"].as_str()?;
+    let about = ["provider", "name", "type", "life_cycle", "zone", "address"];
+    let mut parts: Vec<_> = about.iter().filter_map(|part| host[*part].as_str()).collect();
+    // A zone is named after its region.
+    if host["zone"].is_null() {
+        parts.extend(host["region"].as_str());
+    }
+    Some(format!("{id}  {}", parts.join(", ")))
+}
+
+/// What was announced about it.
+fn notice(notice: &Value, now: f64) -> Option<String> {
+    let kind = notice["kind"].as_str()?;
+    let what = notice["what"].as_str().map(|what| format!(" ({what})")).unwrap_or_default();
+    let when = match notice["at"].as_f64() {
+        Some(at) if at > now => format!(", in {}", age(at - now)),
+        Some(at) => format!(", {} ago", age(now - at)),
+        None => String::new(),
+    };
+    Some(format!("{kind}{what}{when}"))
+}
+
 /// A duration in its largest unit: `42s`, `3m`, `5h`, `2d`.
 pub(super) fn age(seconds: f64) -> String {
     let units = [(86_400.0, "d"), (3_600.0, "h"), (60.0, "m")];
@@ -112,7 +138,15 @@ mod tests {
     #[test]
     fn a_table_tells_who_looks_and_what_is_wrong() {
         let status = json!({
-            "health": { "status": "degraded", "version": "0.1.0" },
+            "health": {
+                "status": "degraded",
+                "version": "0.1.0",
+                "host": {
+                    "provider": "ec2", "id": "i-1234abcd", "type": "m7i.large", "life_cycle": "spot",
+                    "region": "eu-central-1", "zone": "eu-central-1a", "address": "10.0.0.5",
+                },
+                "notice": { "kind": "spot_interruption", "what": "terminate", "at": 1093.0, "since": 973.0 },
+            },
             "pid": 7, "uptime_seconds": 7300,
             "sessions": [{
                 "id": "s1", "state": "degraded", "display": ":5",
@@ -125,7 +159,9 @@ mod tests {
         });
         assert_eq!(
             table(&status, 1000.0),
-            "valetd 0.1.0 (pid 7), degraded, up 2h\n\n\
+            "valetd 0.1.0 (pid 7), degraded, up 2h\n\
+             host i-1234abcd  ec2, m7i.large, spot, eu-central-1a, 10.0.0.5\n\
+             notice spot_interruption (terminate), in 1m\n\n\
              session s1  degraded  display :5  viewers 1 acting, 2 looking\n\
              \u{20} SERVICE    STATUS         PID   SINCE STARTS  WHY\n\
              \u{20} xvfb       ok              11      1m      1\n\

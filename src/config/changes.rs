@@ -28,6 +28,7 @@ pub fn differences(old: &Config, new: &Config) -> Vec<Change> {
     let parts = [
         ("host", !same_host(&old.host, &new.host) || old.drain_budget != new.drain_budget, false),
         ("isolation", old.host.isolation != new.host.isolation, false),
+        ("identity", old.identity != new.identity, false),
         ("session", session, false),
         ("sessions", old.rules != new.rules, false),
         ("display", display, false),

@@ -11,7 +11,7 @@ use super::document::Document;
 use super::mistake::{ConfigErrors, Mistake};
 use super::secrets::{Files, Wanted};
 use super::settings::Config;
-use super::{auth, browser, cdp, gateway, host, isolation, sessions};
+use super::{auth, browser, cdp, gateway, host, identity, isolation, sessions};
 
 /// Variables that begin so are ours: `VALETD_GATEWAY__LISTEN` sets `gateway.listen`.
 pub const ENVIRONMENT_PREFIX: &str = "VALETD_";
@@ -99,6 +99,7 @@ fn check_all(
     let mut document = Document::new(table, variables, mistakes);
     let isolation = isolation::isolation(&mut document);
     let (host, drain_budget) = host::host(&mut document, isolation);
+    let identity = identity::identity(&mut document);
     let session = host::session(&mut document)?;
     let rules = sessions::sessions(&mut document, host.uid_count);
     let display = host::display(&mut document);
@@ -117,7 +118,8 @@ fn check_all(
         rfb: display.rfb,
         browser,
     };
-    let config = Config { host, drain_budget, session, rules, gateway, auth, signing_key, api, log };
+    let config =
+        Config { host, drain_budget, identity, session, rules, gateway, auth, signing_key, api, log };
     Ok((config, mistakes, known))
 }
 

@@ -13,6 +13,7 @@ mod changes;
 mod document;
 mod gateway;
 mod host;
+mod identity;
 mod isolation;
 mod load;
 mod mistake;

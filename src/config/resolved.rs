@@ -19,6 +19,10 @@ pub fn resolved(config: &Config) -> String {
     let mut page = Page::default();
     host(&mut page, config);
     isolation(&mut page, &config.host.isolation);
+    page.section("identity");
+    page.text("provider", config.identity.provider.as_str());
+    page.text("ec2_endpoint", &config.identity.ec2_endpoint);
+    page.bare("drain_on_rebalance", config.identity.drain_on_rebalance);
     session(&mut page, config);
     gateway(&mut page, config);
     page.section("cdp");

@@ -9,6 +9,8 @@ pub struct Config {
     pub host: crate::session::HostConfig,
     /// How long a drain may take before the rest is killed.
     pub drain_budget: Duration,
+    /// Who says who this machine is.
+    pub identity: crate::identity::Config,
     /// The session of the configuration, with its display, its RFB server and its browser.
     pub session: crate::session::Config,
     /// How many sessions there may be, and what each may do.

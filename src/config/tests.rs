@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::auth::{KeyConfig, Role};
+use crate::identity::Choice;
 use crate::session::Network;
 use crate::telemetry::Format;
 use crate::vnc::{RfbAddress, RfbSource};
@@ -104,6 +105,9 @@ fn defaults_are_those_that_operators_are_told() {
     assert_eq!((isolation.network, isolation.allow.len()), (Network::Auto, 0));
     assert_eq!((&isolation.devtools_ports, isolation.shm_bytes), (&(21_000..=21_999), 1 << 30));
     assert!(isolation.hide_processes);
+    assert_eq!(config.identity.provider, Choice::Auto);
+    assert_eq!(config.identity.ec2_endpoint, "http://169.254.169.254");
+    assert!(!config.identity.drain_on_rebalance);
     assert_eq!(config.drain_budget, Duration::from_secs(25));
     assert_eq!((config.session.id.as_str(), &config.session.user), ("default", &None));
     assert_eq!((config.session.display.width, config.session.display.height), (1920, 1080));
@@ -240,11 +244,13 @@ fn a_reload_knows_what_changed_and_what_needs_a_restart() {
     assert_eq!(differences(&old, &old.clone()), []);
     let new = format!(
         "{KEY}auth.leeway = \"1s\"\ngateway.limits.max_connections = 5\ngateway.listen = \"0.0.0.0:1\"\n\
-         session.id = \"other\"\nlog.level = \"debug\"\nisolation.allow = [\"10.0.0.0/8\"]\n"
+         session.id = \"other\"\nlog.level = \"debug\"\nisolation.allow = [\"10.0.0.0/8\"]\n\
+         identity.drain_on_rebalance = true\n"
     );
     let changes = differences(&old, &checked(&new).unwrap());
     let expected = [
         ("isolation", false),
+        ("identity", false),
         ("session", false),
         ("gateway.listen", false),
         ("gateway.limits", false),

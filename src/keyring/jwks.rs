@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::keys::{Current, Keys, MIN_REFRESH};
 use crate::auth::{JwksUrl, KeyError};
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, random_fraction};
 use crate::errors::chain;
 
 /// Largest set taken.
@@ -151,16 +151,6 @@ fn is_trustworthy(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     let loopback = host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
     url.scheme() == "https" || (url.scheme() == "http" && loopback)
-}
-
-/// Uniform in `0.0..1.0`, for jitter.
-fn random_fraction() -> f64 {
-    let mut random = [0; 4];
-    // Without randomness the jitter is the middle one.
-    match aws_lc_rs::rand::fill(&mut random) {
-        Ok(()) => f64::from(u32::from_ne_bytes(random)) / (f64::from(u32::MAX) + 1.0),
-        Err(_) => 0.5,
-    }
 }
 
 #[cfg(test)]

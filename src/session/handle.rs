@@ -17,6 +17,8 @@ use crate::store::SessionKey;
 
 /// For an answer that the manager gives without waiting for anything.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+/// The same at the end of the daemon, whose time is short.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 /// For a session to be put together, once it has a place. Directories, a cookie, namespaces: some milliseconds.
 const ASSEMBLY_DEADLINE: Duration = Duration::from_secs(30);
 /// Beyond a stop's budget, for what is killed at its end to go, or to be told from what never will.
@@ -25,6 +27,7 @@ const STUCK_GRACE: Duration = Duration::from_secs(5);
 /// To the manager.
 pub(super) enum Request {
     Ping(oneshot::Sender<()>),
+    Close(oneshot::Sender<()>),
     Create(Box<Create>),
     Stop {
         id: SessionId,
@@ -47,8 +50,10 @@ pub(super) enum Request {
         answer: Answer,
         reply: oneshot::Sender<Result<(Arc<Handoff>, bool), HandoffError>>,
     },
+    /// `last`: the manager ends too.
     StopAll {
         budget: Duration,
+        last: bool,
         done: oneshot::Sender<()>,
     },
 }
@@ -226,11 +231,29 @@ impl ManagerHandle {
         self.ask(ANSWER_DEADLINE, |reply| Request::Amend { id, amendment, reply }).await?
     }
 
+    /// Has no more sessions taken from now on, while those that are there go on.
+    ///
+    /// # Errors
+    /// When the manager does not answer.
+    pub async fn close(&self) -> Result<(), Unresponsive> {
+        self.ask(CLOSE_DEADLINE, Request::Close).await
+    }
+
     /// Ends all sessions in order, within `budget`: viewers learn of it first, then browsers, then displays. What survives
-    /// SIGKILL is given up a little later.
+    /// SIGKILL is given up a little later. No more are taken, and what is asked is still answered. Asked again with less time,
+    /// it hurries.
+    pub async fn drain(&self, budget: Duration) {
+        self.end_all(budget, false).await;
+    }
+
+    /// The same, and the end of the manager.
     pub async fn stop_all(&self, budget: Duration) {
+        self.end_all(budget, true).await;
+    }
+
+    async fn end_all(&self, budget: Duration, last: bool) {
         let (done, finished) = oneshot::channel();
-        if self.requests.send(Request::StopAll { budget, done }).await.is_ok() {
+        if self.requests.send(Request::StopAll { budget, last, done }).await.is_ok() {
             // A manager that is gone has nothing left to stop.
             if timeout(budget + STUCK_GRACE, finished).await.is_err() {
                 tracing::error!("not all sessions could be ended: going without them");

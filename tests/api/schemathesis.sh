@@ -44,6 +44,8 @@ cat >"$dir/valetd.toml" <<CONFIG
 [host]
 state_dir = "$dir/state"
 runtime_dir = "$dir/run"
+[identity]
+provider = "local"
 [session]
 id = "$session"
 [sessions]

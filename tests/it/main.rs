@@ -10,6 +10,7 @@ mod faults;
 mod faults_host;
 mod faults_sessions;
 mod handoffs;
+mod identity;
 mod isolation;
 mod relay;
 mod sessions;

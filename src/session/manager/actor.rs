@@ -27,6 +27,13 @@ use crate::tasks::{Outcome, Scope};
 /// For a supervisor to answer a ping.
 const PING_DEADLINE: Duration = Duration::from_secs(1);
 
+/// Who is to be told when nothing is left.
+pub(super) struct Stopping {
+    pub(super) done: oneshot::Sender<()>,
+    /// Whether the task ends then.
+    pub(super) last: bool,
+}
+
 /// The task's state.
 pub(super) struct Actor {
     /// The sessions' tasks.
@@ -36,8 +43,9 @@ pub(super) struct Actor {
     pub(super) repeats: Repeats,
     pub(super) places: BTreeMap<u32, Place>,
     pub(super) queue: VecDeque<Queued>,
-    /// At the end of everything, who is to be told.
-    pub(super) stopping: Option<oneshot::Sender<()>>,
+    /// Whether all sessions end, and no more are taken.
+    pub(super) draining: bool,
+    pub(super) stopping: Option<Stopping>,
     pub(super) system: Host,
     pub(super) host: Arc<HostConfig>,
     /// For the browsers of all sessions.
@@ -65,11 +73,13 @@ impl Actor {
             self.stock_up();
             self.publish();
             if self.places.is_empty()
-                && let Some(done) = self.stopping.take()
+                && let Some(Stopping { done, last }) = self.stopping.take()
             {
                 // Whoever asked may have stopped waiting.
                 let _unheard = done.send(());
-                return;
+                if last {
+                    return;
+                }
             }
             let due = self.due();
             tokio::select! {
@@ -98,6 +108,10 @@ impl Actor {
     fn request(&mut self, request: Request) {
         match request {
             Request::Ping(answer) => self.ping(answer),
+            Request::Close(answer) => {
+                self.close();
+                let _gave_up = answer.send(());
+            }
             Request::Create(create) => self.create(*create),
             Request::Stop { id, reason, reply } => {
                 let record = self.stop(&id, reason);
@@ -112,7 +126,7 @@ impl Actor {
             Request::Answer { session, handoff, answer, reply } => {
                 let _gave_up = reply.send(self.answer_handoff(&session, &handoff, answer));
             }
-            Request::StopAll { budget, done } => self.stop_all(budget, done),
+            Request::StopAll { budget, last, done } => self.stop_all(budget, Stopping { done, last }),
         }
     }
 

@@ -56,7 +56,7 @@ impl Actor {
             self.places.values().find(|place| place.phase.profile() == Some(profile))?.phase.id()
         });
         let situation = Situation {
-            draining: self.stopping.is_some(),
+            draining: self.draining,
             capacity: self.capacity,
             occupied: self.occupied(),
             queued: self.queue.len(),
@@ -216,7 +216,7 @@ impl Actor {
 
     /// Keeps as many spares as are wanted and fit beside the sessions.
     pub(super) fn stock_up(&mut self) {
-        while self.stopping.is_none()
+        while !self.draining
             && self.places.len() < self.capacity
             && let Some(warmth) = self.shelf.wants(Instant::now())
             && let Some(slot) = self.slots.take()

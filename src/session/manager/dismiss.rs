@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::oneshot;
-
 use super::super::admission::Denial;
 use super::super::ends::Ending;
 use super::super::events::Happening;
@@ -15,7 +13,7 @@ use super::super::request::{Amendment, MOST_LABELS};
 use super::super::spec::at_most;
 use super::super::status::SessionState;
 use super::super::viewer::Expiry;
-use super::actor::Actor;
+use super::actor::{Actor, Stopping};
 use super::place::{Applicant, Phase, Place, Waiting, refuse};
 use crate::errors::chain;
 use crate::ids::SessionId;
@@ -96,11 +94,17 @@ impl Actor {
         Ok(session.record())
     }
 
-    pub(super) fn stop_all(&mut self, budget: Duration, done: oneshot::Sender<()>) {
+    /// No more sessions, and no spares for them.
+    pub(super) fn close(&mut self) {
+        self.draining = true;
         for queued in self.queue.drain(..) {
             refuse(queued.applicant.reply, Denial::Draining);
         }
         self.shelf.close();
+    }
+
+    pub(super) fn stop_all(&mut self, budget: Duration, stopping: Stopping) {
+        self.close();
         let end = End { cause: Cause::HostDraining, reason: None };
         let ending = Ending { end, deadline: Instant::now() + budget };
         for place in self.places.values() {
@@ -110,7 +114,7 @@ impl Actor {
                 *current = Some(Ending { end, deadline: ending.deadline });
             });
         }
-        self.stopping = Some(done);
+        self.stopping = Some(stopping);
     }
 
     pub(super) fn over(&mut self, slot: u32, outcome: Result<Option<Box<SessionRecord>>, life::Error>) {

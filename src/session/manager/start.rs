@@ -111,6 +111,7 @@ impl Manager {
             repeats: Repeats::default(),
             places: BTreeMap::new(),
             queue: VecDeque::new(),
+            draining: false,
             stopping: None,
             system: system.clone(),
             devtools_ports: Ports::new(host.isolation.devtools_ports.clone()),

@@ -28,6 +28,8 @@ pub(crate) fn configure(dir: &Path, layers: &[&str]) -> io::Result<PathBuf> {
         [host]
         state_dir = "{dir}/state"
         runtime_dir = "{dir}/run"
+        [identity]
+        provider = "local"
         [gateway]
         listen = "127.0.0.1:0"
         [auth]

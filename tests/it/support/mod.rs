@@ -5,6 +5,7 @@ pub(crate) mod automation;
 pub(crate) mod daemon;
 pub(crate) mod home;
 pub(crate) mod host_api;
+pub(crate) mod imds;
 pub(crate) mod leaks;
 pub(crate) mod net;
 pub(crate) mod sockets;
