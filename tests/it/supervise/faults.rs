@@ -221,7 +221,9 @@ async fn a_service_of_another_uid_has_no_rights_no_groups_and_nothing_of_ours_op
     let pid = stage.until_state("it", ServiceState::Up).await.pid.unwrap();
     // The shell had its script open.
     let name = || std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
-    wait_for("the exec of sleep", || async { name() == "sleep\n" }).await;
+    let environ = || std::fs::read(format!("/proc/{pid}/environ")).unwrap();
+    // The name is another a little before the variables are there again.
+    wait_for("the exec of sleep", || async { name() == "sleep\n" && !environ().is_empty() }).await;
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let field = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
@@ -250,7 +252,7 @@ async fn a_service_of_another_uid_has_no_rights_no_groups_and_nothing_of_ours_op
         .collect();
     open.sort();
     assert_eq!(open, ["0", "1", "2"]);
-    let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
+    let environ = environ();
     let names: Vec<_> = environ
         .split(|byte| *byte == 0)
         .filter(|entry| !entry.is_empty())
