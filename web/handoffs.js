@@ -2,9 +2,11 @@
 
 import { delayMs } from './backoff.js';
 
-/** Longer than the host keeps a question open without news. */
-const DEADLINE_MS = 40_000;
-const ANSWER_DEADLINE_MS = 15_000;
+/** Between questions: short ones, since a browser has few connections to a host, and each viewer asks. */
+const INTERVAL_MS = 2000;
+const DEADLINE_MS = 15_000;
+/** After another handoff has taken the place of one: a click that was meant for that one answers nothing. */
+const SETTLE_MS = 700;
 
 /** By kind: what is wanted, and the answers there are, the usual one first. */
 const KINDS = {
@@ -22,7 +24,11 @@ export class Watch {
   #base;
   #credential;
   #onWanted;
-  #over = new AbortController();
+  #over = false;
+  #wake = null;
+  #seen = () => {
+    if (!document.hidden) this.#wake?.();
+  };
 
   /**
    * @param {URL} base where the gateway is
@@ -33,11 +39,19 @@ export class Watch {
     this.#base = new URL(`sessions/${encodeURIComponent(credential.session)}/handoffs`, base);
     this.#credential = credential;
     this.#onWanted = onWanted;
+    document.addEventListener('visibilitychange', this.#seen);
     this.#run();
   }
 
   stop() {
-    this.#over.abort();
+    this.#over = true;
+    document.removeEventListener('visibilitychange', this.#seen);
+    this.#wake?.();
+  }
+
+  /** Asks now. */
+  look() {
+    this.#wake?.();
   }
 
   /** @returns {Promise<boolean>} whether the host took the answer */
@@ -45,7 +59,7 @@ export class Watch {
     const url = new URL(`${this.#base.pathname}/${encodeURIComponent(id)}/resolve`, this.#base);
     const body = JSON.stringify(note ? { outcome, note } : { outcome });
     try {
-      const response = await this.#fetch(url, ANSWER_DEADLINE_MS, { method: 'POST', body, headers: { 'Content-Type': 'application/json' } });
+      const response = await this.#fetch(url, { method: 'POST', body, headers: { 'Content-Type': 'application/json' } });
       // Somebody else was quicker: it is over all the same.
       return response.ok || response.status === 404 || response.status === 409;
     } catch {
@@ -54,36 +68,35 @@ export class Watch {
   }
 
   async #run() {
-    let version = null;
     let failures = 0;
-    while (!this.#over.signal.aborted) {
-      const url = new URL(this.#base);
-      if (version !== null) url.searchParams.set('after', version);
-      let waitMs = 0;
+    while (!this.#over) {
+      let waitMs = INTERVAL_MS;
       try {
-        const response = await this.#fetch(url, DEADLINE_MS);
-        if ([400, 401, 403, 404].includes(response.status)) return this.#onWanted({ now: 0, handoffs: [] });
-        if (!response.ok) throw new Error(`HTTP ${response.status}`);
-        const wanted = await response.json();
-        ({ version } = wanted);
+        const response = document.hidden ? null : await this.#fetch(this.#base);
+        if (response && [400, 401, 403, 404].includes(response.status)) return this.#onWanted({ now: 0, handoffs: [] });
+        if (response && !response.ok) throw new Error(`HTTP ${response.status}`);
+        const wanted = await response?.json();
         failures = 0;
-        if (!this.#over.signal.aborted) this.#onWanted(wanted);
+        if (wanted && !this.#over) this.#onWanted(wanted);
       } catch {
-        waitMs = delayMs(failures, {});
+        waitMs = delayMs(failures, { atLeastMs: INTERVAL_MS });
         failures += 1;
       }
-      if (waitMs) await new Promise((resolve) => { setTimeout(resolve, waitMs); });
+      await new Promise((resolve) => {
+        this.#wake = resolve;
+        setTimeout(resolve, waitMs);
+      });
     }
   }
 
-  #fetch(url, deadlineMs, { headers = {}, ...options } = {}) {
+  #fetch(url, { headers = {}, ...options } = {}) {
     return fetch(url, {
       ...options,
       headers: { ...headers, Authorization: `Bearer ${this.#credential.token}` },
       cache: 'no-store',
       credentials: 'omit',
       redirect: 'error',
-      signal: AbortSignal.any([this.#over.signal, AbortSignal.timeout(deadlineMs)]),
+      signal: AbortSignal.timeout(DEADLINE_MS),
     });
   }
 }
@@ -128,6 +141,7 @@ export class HandoffPanel {
 
   #show(handoff, until) {
     clearInterval(this.#ticking);
+    const settle = Boolean(handoff && this.#shown);
     this.#shown = handoff && { id: handoff.handoff_id };
     byId('handoff').hidden = !handoff;
     if (!handoff) return;
@@ -140,7 +154,13 @@ export class HandoffPanel {
     for (const [button, [outcome, label]] of [[byId('handoff-yes'), answers[0]], [byId('handoff-no'), answers[1]]]) {
       button.dataset.outcome = outcome;
       button.textContent = label;
-      button.disabled = false;
+      button.disabled = settle;
+    }
+    if (settle) {
+      const shown = this.#shown;
+      setTimeout(() => {
+        if (this.#shown === shown) this.#enable(true);
+      }, SETTLE_MS);
     }
     const tick = () => {
       byId('handoff-left').textContent = left(Math.max(0, until - performance.now()));
@@ -154,15 +174,25 @@ export class HandoffPanel {
     const shown = this.#shown;
     const watch = this.#watch;
     if (!shown || !watch) return;
-    const buttons = [byId('handoff-yes'), byId('handoff-no')];
-    for (const button of buttons) button.disabled = true;
-    const taken = await watch.answer(shown.id, outcome, byId('handoff-note').value.trim());
+    this.#enable(false);
+    const taken = await watch.answer(shown.id, outcome, plain(byId('handoff-note').value));
     if (this.#shown !== shown) return;
     byId('handoff-problem').hidden = taken;
     // The host's word takes it away, or shows the next one.
-    for (const button of buttons) button.disabled = taken;
-    if (taken) this.#onDone();
+    this.#enable(!taken);
+    if (!taken) return;
+    watch.look();
+    this.#onDone();
   }
+
+  #enable(yes) {
+    for (const button of [byId('handoff-yes'), byId('handoff-no')]) button.disabled = !yes;
+  }
+}
+
+/** What was typed, without tabs and the like that a paste brings along: the host takes text only. */
+export function plain(note) {
+  return note.replace(/\p{Cc}+/gu, ' ').trim();
 }
 
 /** `1:05`, or hours where it takes hours. */

@@ -22,9 +22,14 @@ impl Api {
         Ok(Self { socket: daemon.listening("api")?["socket"].as_str().unwrap_or_default().into() })
     }
 
-    /// Creates a session and waits until it is ready; the session, and how long that took.
-    pub(crate) fn create(&self) -> Outcome<(Value, Duration)> {
-        let body = json!({ "user_id": "bench", "kind": "chromium" }).to_string();
+    /// Creates a session that begins with `page`, where one is given, and waits until it is ready; the session, and how long
+    /// that took.
+    pub(crate) fn create(&self, page: Option<&str>) -> Outcome<(Value, Duration)> {
+        let mut body = json!({ "user_id": "bench", "kind": "chromium" });
+        if let Some(page) = page {
+            body["start_url"] = page.into();
+        }
+        let body = body.to_string();
         let asked = Instant::now();
         let (status, session) = self.ask("POST", "/v1/sessions?wait=ready", &body)?;
         let took = asked.elapsed();

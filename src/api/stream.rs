@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::answer::Context;
 use super::read::{Mistakes, Query, parsed};
 use super::refused::{Refused, Trouble};
-use crate::clock::unix_seconds;
+use crate::clock::{unix_ms, unix_seconds};
 use crate::http::{Reply, body};
 use crate::ids::SessionId;
 use crate::session::{Closing, Event, Events, Handoff, Happening};
@@ -185,7 +185,7 @@ fn data(event: &Event) -> Value {
             }
         }
         Happening::Human(session, handoff) => {
-            let Handoff { id, kind, reason, event_scope, expires, closing, .. } = &**handoff;
+            let Handoff { id, kind, reason, event_scope, created, expires, closing } = &**handoff;
             data["handoff_id"] = id.as_str().into();
             data["kind"] = kind.as_str().into();
             data["reason"] = reason.as_str().into();
@@ -195,7 +195,8 @@ fn data(event: &Event) -> Value {
             }
             // The same each time that this very event is told, and no other's.
             let word = event.what.as_str();
-            data["idempotency_id"] = format!("{}.{}.{id}.{word}", session.id, session.created_ms).into();
+            let (begun, asked) = (session.created_ms, unix_ms(*created));
+            data["idempotency_id"] = format!("{}.{begun}.{id}.{asked}.{word}", session.id).into();
             if let Some(Closing { by, note, .. }) = closing {
                 data["by"] = by.as_deref().into();
                 data["note"] = note.as_deref().into();

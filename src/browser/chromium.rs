@@ -168,6 +168,7 @@ impl Chromium {
             let path = self.places.profile.path().display();
             if let Err(error) = self.places.profile.aside().keep() {
                 tracing::error!(%path, error = %chain(&error), "the profile kept the browser from starting; what was in it comes back with the session's end, since it cannot be moved out of the way");
+                attempt.trial.go_on();
                 return;
             }
             tracing::error!(%path, "the profile kept the browser from starting and was replaced; its content is in the directory beside it that ends in .aside");

@@ -57,6 +57,11 @@ impl Trial {
         }
     }
 
+    /// What was in the profile cannot be kept aside: the trial goes on, and is undone in the end.
+    pub(super) fn go_on(&mut self) {
+        *self = Self::Empty;
+    }
+
     /// The content could not be moved: the profile stays as it is, and is doubted no more.
     pub(super) fn give_up(&mut self) {
         *self = Self::Acquitted;

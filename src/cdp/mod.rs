@@ -22,7 +22,7 @@ mod url;
 
 pub use contexts::{Contexts, Reach};
 pub use hearing::{Passing, Screen, Told};
-pub use policy::{Paths, Policy, Settings, Verdict};
+pub use policy::{Input, Paths, Policy, Settings, Verdict};
 pub use reply::{Denial, Reason};
 pub use rules::{DEFAULT_DENY, DEFAULT_DENY_URL_SCHEMES, Fence, well_formed_pattern, well_formed_scheme};
 pub use survey::Survey;

@@ -74,6 +74,15 @@ pub enum Verdict {
     Deny(Denial),
 }
 
+/// A message that acts as a person would.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Input {
+    /// What a client gets that is not let through.
+    pub denial: Denial,
+    /// Whether it only lets go of a key, a button or the screen.
+    pub is_release: bool,
+}
+
 /// The rules for one role in one session.
 #[derive(Debug, Clone)]
 pub struct Policy {
@@ -127,21 +136,25 @@ impl Policy {
         self.settings.fence
     }
 
-    /// For a message that may be sent on: where it dispatches input, what a client gets that is not let through.
-    pub fn input(&self, message: &[u8]) -> Option<Denial> {
+    /// For a message that may be sent on: what there is to say of it where it dispatches input.
+    pub fn input(&self, message: &[u8]) -> Option<Input> {
         let mut envelope = Envelope::default();
         let method = read(message, &mut envelope).ok()?;
-        let nested = || {
-            let (Some(Look::Message(name)), Some(params)) = (rules::look(&method), envelope.params) else {
-                return false;
-            };
-            // It was read before, when it was judged.
-            let inner = param(&params, name).ok().flatten().and_then(|inner| json::string(inner.value));
-            inner.is_some_and(|inner| self.input(inner.as_bytes()).is_some())
+        // Read before, when it was judged.
+        let text = |name| {
+            let value = envelope.params.and_then(|params| param(&params, name).ok().flatten());
+            value.and_then(|value| json::string(value.value))
+        };
+        let is_release = if rules::dispatches_input(&method) {
+            text("type").is_some_and(|kind| rules::releases(&kind))
+        } else if let Some(Look::Message(name)) = rules::look(&method) {
+            self.input(text(name)?.as_bytes())?.is_release
+        } else {
+            return None;
         };
         let refusal =
             not_allowed("A human has the session: input is not taken until they are done", Reason::Human);
-        (rules::dispatches_input(&method) || nested()).then(|| envelope.deny(refusal))
+        Some(Input { denial: envelope.deny(refusal), is_release })
     }
 
     /// Whether a URL may be opened; for discovery's own way to open one.

@@ -165,6 +165,11 @@ pub(super) fn dispatches_input(method: &str) -> bool {
     matches(INPUT, method)
 }
 
+/// Whether an input event of this type lets go of what was pressed.
+pub(super) fn releases(kind: &str) -> bool {
+    matches!(kind, "keyUp" | "mouseReleased" | "touchEnd" | "touchCancel")
+}
+
 pub(super) fn closes(method: &str) -> bool {
     CLOSING.contains(&method)
 }

@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::refused::Refused;
 use crate::clock::unix_seconds;
@@ -20,6 +20,8 @@ use crate::session::{
 
 /// How long a viewer may be kept waiting for news: below the silence that proxies allow.
 const WAIT: Duration = Duration::from_secs(20);
+/// Before the listener would cut the connection.
+const MARGIN: Duration = Duration::from_secs(10);
 /// An answer with the longest note, every byte of it escaped.
 const MAX_BODY_BYTES: usize = 16 * 1024;
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
@@ -52,7 +54,11 @@ struct Answered {
 }
 
 /// The session's open handoffs; with `?after=`, as soon as there is news after that version, or none for a while.
-pub(super) async fn wanted(session: &Session, query: Option<&str>) -> Result<Response<Full<Bytes>>, Refused> {
+pub(super) async fn wanted(
+    session: &Session,
+    query: Option<&str>,
+    connection_closes: Instant,
+) -> Result<Response<Full<Bytes>>, Refused> {
     let after = match query.and_then(|query| query.strip_prefix("after=")) {
         Some(number) => Some(number.parse::<u64>().map_err(|_| Refused::BadQuery)?),
         None if query.is_some() => return Err(Refused::BadQuery),
@@ -63,7 +69,8 @@ pub(super) async fn wanted(session: &Session, query: Option<&str>) -> Result<Res
         // A number of an earlier session of this id is news as well.
         let news = handoffs.wait_for(|handoffs| handoffs.version() != after);
         // Its time is over, or so is the session: what there is is told all the same.
-        let _told = timeout(WAIT, news).await;
+        let until = connection_closes.checked_sub(MARGIN).unwrap_or(connection_closes);
+        let _told = timeout_at(until.min(Instant::now() + WAIT), news).await;
     }
     let wanted = open(&handoffs.borrow());
     Ok(json(&wanted))

@@ -276,7 +276,7 @@ impl Context {
             }
             Proof::Look => {
                 let proof = self.gate.at_the_screen(head, peer, found.session.as_ref(), false).await?;
-                let wanted = handoffs::wanted(proof.at().0, head.uri.query());
+                let wanted = handoffs::wanted(proof.at().0, head.uri.query(), peer.closes_at);
                 match draining.run_until_cancelled(wanted).await {
                     Some(wanted) => Ok(wanted?.into()),
                     None => Err(Refused::Draining),

@@ -7,8 +7,10 @@ use super::imds::{Imds, ImdsError};
 
 /// Starts the vendor of a machine's firmware, where EC2 runs it. It can be read before there is a network.
 const VENDOR: &str = "Amazon EC2";
-/// The file that says so.
-pub(super) const VENDOR_FILE: &str = "/sys/class/dmi/id/sys_vendor";
+/// Files that say so: of machines on Nitro, and of those on Xen, whose vendor is Xen.
+pub(super) const VENDOR_FILES: [&str; 2] = ["/sys/class/dmi/id/sys_vendor", "/sys/hypervisor/uuid"];
+/// Starts the id of a machine on Xen.
+const XEN_ID: &str = "ec2";
 
 /// Why nothing new is known.
 #[derive(Debug, thiserror::Error)]
@@ -71,9 +73,10 @@ async fn tags(imds: &mut Imds) -> Result<BTreeMap<String, String>, LookupError> 
     Ok(tags)
 }
 
-/// Whether the firmware's vendor is EC2.
+/// Whether one of the files speaks of EC2.
 pub(super) fn is_vendor(text: &str) -> bool {
-    text.trim_start().starts_with(VENDOR)
+    let text = text.trim_start();
+    text.starts_with(VENDOR) || text.starts_with(XEN_ID)
 }
 
 #[cfg(test)]
@@ -82,7 +85,7 @@ mod tests {
 
     #[test]
     fn ec2_is_told_from_other_firmware() {
-        assert!(is_vendor("Amazon EC2\n"));
+        assert!(is_vendor("Amazon EC2\n") && is_vendor("ec2e1916-9099-7caf-fd21-012345abcdef\n"));
         for other in ["", "QEMU\n", "Google\n", "Not Amazon EC2"] {
             assert!(!is_vendor(other), "{other:?}");
         }

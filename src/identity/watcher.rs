@@ -118,8 +118,10 @@ async fn source(config: &Config, fly: Variables) -> Result<Source, ImdsError> {
             let mut imds = ec2()?;
             let answers = matches!(timeout(PROBE_DEADLINE, ec2::id(&mut imds)).await, Ok(Ok(_id)));
             // A network that is up later than we are must not make a stranger of a machine of EC2.
-            let vendor = tokio::fs::read_to_string(ec2::VENDOR_FILE).await;
-            let is_ec2 = answers || vendor.is_ok_and(|vendor| ec2::is_vendor(&vendor));
+            let mut is_ec2 = answers;
+            for file in ec2::VENDOR_FILES {
+                is_ec2 |= tokio::fs::read_to_string(file).await.is_ok_and(|text| ec2::is_vendor(&text));
+            }
             if is_ec2 { Source::Ec2(imds) } else { Source::Local }
         }
     })

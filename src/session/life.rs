@@ -141,10 +141,14 @@ struct Lived {
 impl Life {
     /// The task.
     pub(super) async fn run(mut self, birth: Birth) {
-        let outcome = match birth {
-            Birth::Ordered(order) => self.ordered(order).await.map(Some),
-            Birth::Spare(warmth, assigned) => self.spare(warmth, assigned).await,
+        let life = async {
+            match birth {
+                Birth::Ordered(order) => self.ordered(order).await.map(Some),
+                Birth::Spare(warmth, assigned) => self.spare(warmth, assigned).await,
+            }
         };
+        // Whatever is left is killed by those who own it; a place that nobody gives back would hold up every drain.
+        let outcome = caught(life).await.unwrap_or_else(|message| Err(Error::Panicked(message)));
         self.note(Note::Over(outcome.map(|record| record.map(Box::new)))).await;
     }
 
@@ -291,8 +295,9 @@ impl Life {
             Ok(lived) => lived,
             Err(message) => {
                 let end = End { cause: Cause::HostDied, reason: None };
-                let deadline = Instant::now() + STOP_BUDGET;
-                self.take_down(standing, Ending { end, deadline }).await;
+                let ending = Ending { end, deadline: Instant::now() + STOP_BUDGET };
+                self.tell_ending(&ending).await;
+                self.take_down(standing, ending).await;
                 return Err(Error::Panicked(message));
             }
         };
@@ -370,11 +375,16 @@ impl Life {
         self.note(Note::Born(session.clone())).await;
 
         let ending = self.until_end(&session, &spec, terms).await;
+        self.tell_ending(&ending).await;
+        Lived { session, ending, end, chronicle }
+    }
+
+    /// Tells the manager, and waits until it has heard: it enters nothing more for this session then.
+    async fn tell_ending(&self, ending: &Ending) {
         let (told, heard) = oneshot::channel();
         self.note(Note::Ending(ending.clone(), told)).await;
         // A manager that is gone has nothing to say.
         let _gone = heard.await;
-        Lived { session, ending, end, chronicle }
     }
 
     /// Waits for whatever ends the session first.

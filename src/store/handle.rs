@@ -170,6 +170,7 @@ impl Store {
     fn put(&self, row: Row) {
         let mut inner = self.0.shared.lock();
         let forgotten = inner.pending.put(row);
+        self.0.metrics.pending(&inner);
         drop(inner);
         self.0.shared.wake.notify_one();
         if forgotten {

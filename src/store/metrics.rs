@@ -1,11 +1,12 @@
 //! Counts of the store.
 
+use super::handle::Inner;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 /// The store's metrics. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Metrics {
-    pub(super) pending: IntGauge,
+    pending: IntGauge,
     pub(super) failures: IntCounter,
     pub(super) set_aside: IntCounter,
     dropped: IntCounterVec,
@@ -57,6 +58,14 @@ impl Metrics {
         registry.register(Box::new(set_aside.clone()))?;
         registry.register(Box::new(dropped.clone()))?;
         Ok(Self { pending, failures, set_aside, dropped })
+    }
+
+    /// Shows how many rows are not on disk yet, and gives their number. Takes what is locked, so that the last one who changed
+    /// it is also the last one who shows it.
+    pub(super) fn pending(&self, inner: &Inner) -> usize {
+        let waiting = inner.pending.waiting();
+        self.pending.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        waiting
     }
 
     pub(super) fn dropped(&self, why: Dropped, count: usize) {

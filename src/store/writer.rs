@@ -100,8 +100,7 @@ impl Writer {
             if self.prune_at <= Instant::now() {
                 self.prune();
             }
-            let waiting = self.shared.lock().pending.waiting();
-            self.metrics.pending.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+            let waiting = self.metrics.pending(&self.shared.lock());
             if work.closing {
                 if waiting > 0 {
                     self.metrics.dropped(Dropped::Shutdown, waiting);

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { delayMs } from '../../web/backoff.js';
 import { parseLink, takeFromAddress } from '../../web/credential.js';
-import { left } from '../../web/handoffs.js';
+import { left, plain } from '../../web/handoffs.js';
 import { closeReason, refusal } from '../../web/reasons.js';
 import { difference } from '../../web/difference.js';
 
@@ -29,6 +29,7 @@ test('taking it cleans the address, even of half a credential', () => {
 
 test('the time that a human has left is in minutes, or in hours where it takes hours', () => {
   const shown = [0, 400, 59_000, 65_000, 899_001, 3_600_000, 86_399_000].map(left);
+  assert.equal(plain(' a\tb\u0007\n '), 'a b');
   assert.deepEqual(shown, ['0:00', '0:01', '0:59', '1:05', '15:00', '1:00:00', '23:59:59']);
 });
 

@@ -84,7 +84,7 @@ fn a_human_is_asked_for_once_answers_once_and_the_answer_is_told() {
         (&json!("task-1"), &json!("h1"), &json!("done\nby hand"))
     );
     let once = told["idempotency_id"].as_str().unwrap();
-    assert!(once.starts_with("s1.") && once.ends_with(".h1.human.resolved"), "{once}");
+    assert!(once.starts_with("s1.") && once.contains(".h1.") && once.ends_with(".human.resolved"), "{once}");
 
     let first = resolve(&daemon, "h1", json!({ "outcome": "resolved", "note": "another word" }));
     assert_eq!((first.status, &first.json), (200, &answered.json), "the first answer stands");

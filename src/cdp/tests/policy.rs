@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::cdp::oracle;
-use crate::cdp::{Barred, Fence, Paths, Policy, Reason, Settings, Verdict, Watch};
+use crate::cdp::{Barred, Fence, Input, Paths, Policy, Reason, Settings, Verdict, Watch};
 
 fn policy() -> Policy {
     let paths = Paths {
@@ -30,12 +30,19 @@ fn input_is_told_from_what_only_looks_also_inside_other_messages() {
     for input in
         [&key, &command("Input.setIgnoreInputEvents", json!({})), &nested(&key), &nested(&nested(&key))]
     {
-        let denial = policy().input(input.as_bytes()).unwrap();
+        let Input { denial, is_release } = policy().input(input.as_bytes()).unwrap();
+        assert!(!is_release, "{input}");
         let reply: Value = serde_json::from_slice(&denial.reply).unwrap();
         assert_eq!(
             (denial.reason, &reply["id"], &reply["sessionId"]),
             (Reason::Human, &json!(7), &json!("AB12"))
         );
+    }
+    for (method, kind) in [("dispatchKeyEvent", "keyUp"), ("dispatchMouseEvent", "mouseReleased")] {
+        let release = command(&format!("Input.{method}"), json!({ "type": kind }));
+        for input in [&release, &nested(&release)] {
+            assert!(policy().input(input.as_bytes()).unwrap().is_release, "{input}");
+        }
     }
     let look = command("Page.captureScreenshot", json!({}));
     for other in [&look, &nested(&look), &command("Inputs.x", json!({})), &"{".to_owned()] {

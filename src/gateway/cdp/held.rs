@@ -17,14 +17,15 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// Takes a message; gives it back where there is no room.
-    pub(super) fn push(&mut self, message: Bytes) -> Result<(), Bytes> {
-        if self.messages.len() >= MOST || self.bytes.saturating_add(message.len()) > MOST_BYTES {
-            return Err(message);
+    /// Takes a message, where there is room; whether there was.
+    pub(super) fn push(&mut self, message: &[u8]) -> bool {
+        let fits = self.messages.len() < MOST && self.bytes.saturating_add(message.len()) <= MOST_BYTES;
+        if fits {
+            self.bytes += message.len();
+            // A copy: what was read shares its memory with all that was read beside it.
+            self.messages.push_back(Bytes::copy_from_slice(message));
         }
-        self.bytes += message.len();
-        self.messages.push_back(message);
-        Ok(())
+        fits
     }
 
     /// The one that has waited longest.
@@ -47,15 +48,15 @@ mod tests {
     fn it_keeps_the_order_and_has_a_bound() {
         let mut held = Held::default();
         for number in 0..MOST {
-            held.push(number.to_string().into()).unwrap();
+            assert!(held.push(number.to_string().as_bytes()));
         }
-        assert_eq!(held.push("more".into()), Err("more".into()));
+        assert!(!held.push(b"more"));
         assert_eq!(held.pop().unwrap(), "0");
-        held.push("last".into()).unwrap();
+        assert!(held.push(b"last"));
         let rest: Vec<_> = std::iter::from_fn(|| held.pop()).collect();
         assert_eq!((rest.len(), &rest[0][..], &rest[MOST - 1][..]), (MOST, &b"1"[..], &b"last"[..]));
         assert!(held.is_empty() && held.bytes == 0);
-        held.push(Bytes::from(vec![0; MOST_BYTES])).unwrap();
-        assert!(held.push("x".into()).is_err());
+        assert!(held.push(&vec![0; MOST_BYTES]));
+        assert!(!held.push(b"x"));
     }
 }

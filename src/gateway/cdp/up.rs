@@ -16,7 +16,7 @@ use super::metrics::Metrics;
 use super::survey::{keep_a_page, survey};
 use crate::cdp::frames::{Header, MAX_HEADER, Opcode};
 use crate::cdp::inbound::{Inbound, Item};
-use crate::cdp::{Barred, Contexts, Denial, Fence, Policy, Reach, Survey, Verdict};
+use crate::cdp::{Barred, Contexts, Denial, Fence, Input, Policy, Reach, Survey, Verdict};
 use crate::errors::chain;
 use crate::gateway::close::Close;
 use crate::http::Io;
@@ -140,16 +140,16 @@ impl Up {
         };
         if let Some(policy) = shared.policy
             && policy.fence() != Fence::Open
-            && self.human_is_wanted()
-            && let Some(denial) = policy.input(&message)
+            // What waits goes first, also where nobody is wanted any more since a moment ago.
+            && (!self.held.is_empty() || self.human_is_wanted())
+            && let Some(Input { denial, is_release }) = policy.input(&message)
+            // Of what was pressed before, or it would be held down for the human.
+            && !(is_release && self.held.is_empty())
         {
-            return match policy.fence() {
-                Fence::Wait => match self.held.push(message) {
-                    Ok(()) => Ok(()),
-                    Err(_too_many) => self.deny(denial, shared).await,
-                },
-                Fence::Open | Fence::Fail => self.deny(denial, shared).await,
-            };
+            if policy.fence() == Fence::Wait && self.held.push(&message) {
+                return Ok(());
+            }
+            return self.deny(denial, shared).await;
         }
         if let Some(target) = closing {
             // Where nobody can say what is open, the browser will answer this one no better.

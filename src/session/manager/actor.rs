@@ -169,6 +169,12 @@ impl Actor {
         }
     }
 
+    /// What the session in this place runs as.
+    pub(super) fn uid_of(&self, slot: u32) -> u32 {
+        let own = nix::unistd::geteuid();
+        if own.is_root() { self.host.first_uid.saturating_add(slot) } else { own.as_raw() }
+    }
+
     pub(super) fn occupied(&self) -> usize {
         self.places.values().filter(|place| !matches!(place.phase, Phase::Spare)).count()
     }

@@ -145,7 +145,7 @@ impl Actor {
     pub(super) fn bear(&mut self, slot: u32, birth: Birth, phase: Phase) {
         let ending = watch::Sender::new(None);
         let is_root = nix::unistd::geteuid().is_root();
-        let uid = self.host.first_uid.saturating_add(slot);
+        let uid = self.uid_of(slot);
         let identity = is_root.then_some(Identity { uid, gid: uid });
         let life = Life {
             site: Site {

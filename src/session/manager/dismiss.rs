@@ -135,8 +135,7 @@ impl Actor {
                     end: Some(end.clone()),
                     ..session.record()
                 };
-                let uid = self.host.first_uid.saturating_add(slot);
-                self.ledger.entry(session.key(), slot, uid).session(&record);
+                self.ledger.entry(session.key(), slot, self.uid_of(slot)).session(&record);
                 self.events.push(session.id(), record.labels.clone(), Happening::Ended(end));
                 self.bury(Some(session.id()), record);
             }

@@ -103,8 +103,7 @@ impl Actor {
             return;
         }
         let record = session.record();
-        let uid = self.host.first_uid.saturating_add(slot);
-        self.ledger.entry(session.key(), slot, uid).session(&record);
+        self.ledger.entry(session.key(), slot, self.uid_of(slot)).session(&record);
         for handoff in handoffs {
             let what = Happening::Human(session.key(), Arc::clone(handoff));
             // Without reason and note: they are the user's business.

@@ -222,8 +222,18 @@ async fn a_service_of_another_uid_has_no_rights_no_groups_and_nothing_of_ours_op
     // The shell had its script open.
     let name = || std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
     let environ = || std::fs::read(format!("/proc/{pid}/environ")).unwrap();
-    // The name is another a little before the variables are there again.
-    wait_for("the exec of sleep", || async { name() == "sleep\n" && !environ().is_empty() }).await;
+    let open = || -> Vec<_> {
+        let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    // The name is another a little before the variables are there again, and then it reads its libraries.
+    wait_for("the exec of sleep, with three descriptors", || async {
+        name() == "sleep\n" && !environ().is_empty() && open() == ["0", "1", "2"]
+    })
+    .await;
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let field = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
@@ -246,12 +256,6 @@ async fn a_service_of_another_uid_has_no_rights_no_groups_and_nothing_of_ours_op
     };
     assert_eq!(words("Max open files"), ["256", "256"]);
     assert_eq!(words("Max core file size"), ["0", "0"]);
-    let mut open: Vec<_> = std::fs::read_dir(format!("/proc/{pid}/fd"))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    open.sort();
-    assert_eq!(open, ["0", "1", "2"]);
     let environ = environ();
     let names: Vec<_> = environ
         .split(|byte| *byte == 0)
