@@ -6,7 +6,6 @@ use std::time::{Instant, SystemTime};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use prometheus::Registry;
 use serde::Serialize;
@@ -20,6 +19,7 @@ use super::refused::{Refused, Trouble};
 use super::routes::{self, Found, Named, Target};
 use super::{docs, host};
 use crate::auth::{Replay, SigningKey};
+use crate::http::body::uncached;
 use crate::http::{Peer, PeerAddress, Reply, RequestId};
 use crate::identity::{Announced, Facts};
 use crate::ids::{HandoffId, SessionId};
@@ -146,24 +146,14 @@ impl Context {
 fn word(yes: bool, when: &'static str, otherwise: &'static str) -> Response<Full<Bytes>> {
     let (status, text) =
         if yes { (StatusCode::OK, when) } else { (StatusCode::SERVICE_UNAVAILABLE, otherwise) };
-    respond(status, "text/plain; charset=utf-8", Bytes::from_static(text.as_bytes()))
+    uncached(status, "text/plain; charset=utf-8", Bytes::from_static(text.as_bytes()))
 }
 
 /// Data as JSON.
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<Full<Bytes>> {
     match serde_json::to_vec(value) {
-        Ok(body) => respond(status, "application/json", body.into()),
+        Ok(body) => uncached(status, "application/json", body),
         // Plain data with text keys; kept as an answer, since a panic would take the connection along.
-        Err(_) => respond(StatusCode::INTERNAL_SERVER_ERROR, "text/plain; charset=utf-8", Bytes::new()),
+        Err(_) => uncached(StatusCode::INTERNAL_SERVER_ERROR, "text/plain; charset=utf-8", Bytes::new()),
     }
-}
-
-/// A whole answer, which nobody is to keep.
-pub(super) fn respond(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
 }

@@ -7,9 +7,9 @@ use http_body_util::Full;
 use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue, REFERRER_POLICY, X_FRAME_OPTIONS};
 use hyper::{Response, StatusCode};
 
-use super::answer::respond;
 use super::describe;
 use super::refused::{Refused, Trouble};
+use crate::http::body::uncached;
 
 const PAGE: &str = include_str!("docs/page.html");
 const SCRIPT: &str = include_str!("docs/page.js");
@@ -27,7 +27,7 @@ static DESCRIPTION: LazyLock<Bytes> =
 
 /// The description.
 pub(super) fn description() -> Response<Full<Bytes>> {
-    respond(StatusCode::OK, "application/json", DESCRIPTION.clone())
+    uncached(StatusCode::OK, "application/json", DESCRIPTION.clone())
 }
 
 /// The page, or one of its files.
@@ -38,7 +38,7 @@ pub(super) fn file(path: &str) -> Result<Response<Full<Bytes>>, Box<Refused>> {
         "/docs/page.css" => (STYLE, "text/css; charset=utf-8"),
         _ => return Err(Trouble::NotFound.into()),
     };
-    let mut response = respond(StatusCode::OK, content_type, Bytes::from_static(text.as_bytes()));
+    let mut response = uncached(StatusCode::OK, content_type, Bytes::from_static(text.as_bytes()));
     let headers = response.headers_mut();
     headers.insert(CONTENT_SECURITY_POLICY, POLICY);
     headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));

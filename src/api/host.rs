@@ -9,11 +9,12 @@ use hyper::{Response, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::answer::{Context, State, json, respond};
+use super::answer::{Context, State, json};
 use super::health::{self, Health, HealthStatus};
 use super::refused::{Refused, Trouble};
 use super::view::Capacity;
 use crate::errors::chain;
+use crate::http::body::uncached;
 use crate::ids::SessionId;
 use crate::metrics;
 use crate::session::{Component, ComponentStatus, SessionState, Viewers};
@@ -115,7 +116,7 @@ pub(super) fn status_of(health: HealthStatus) -> StatusCode {
 
 pub(super) fn metrics_response(state: &State) -> Result<Response<Full<Bytes>>, Box<Refused>> {
     match metrics::render(&state.registry) {
-        Ok(text) => Ok(respond(StatusCode::OK, metrics::CONTENT_TYPE, text.into())),
+        Ok(text) => Ok(uncached(StatusCode::OK, metrics::CONTENT_TYPE, text)),
         Err(error) => {
             tracing::error!(error = %chain(&error), "cannot write the metrics");
             Err(Trouble::Internal.into())

@@ -108,31 +108,17 @@ impl Gate {
         }
     }
 
-    /// Takes a token, never a ticket: a ticket must not beget another.
+    /// Takes a token whose role is one of those that may; never a ticket, which must not beget another.
     pub(super) async fn token(
         &self,
         head: &Parts,
         peer: &Peer,
         session: Option<&SessionId>,
+        may: fn(Role) -> bool,
     ) -> Result<TokenGrant, Refused> {
         let (grant, session) = self.enter(head, peer, session, false).await?;
-        self.use_up(&grant)?;
-        Ok(TokenGrant { grant, session })
-    }
-
-    /// Takes a token whose role may watch, and act where `acting`.
-    pub(super) async fn at_the_screen(
-        &self,
-        head: &Parts,
-        peer: &Peer,
-        session: Option<&SessionId>,
-        acting: bool,
-    ) -> Result<TokenGrant, Refused> {
-        let (grant, session) = self.enter(head, peer, session, false).await?;
-        match grant.role {
-            Role::Controller => {}
-            Role::Spectator if !acting => {}
-            Role::Spectator | Role::Automation | Role::Operator => return Err(Refusal::WrongRole.into()),
+        if !may(grant.role) {
+            return Err(Refusal::WrongRole.into());
         }
         self.use_up(&grant)?;
         Ok(TokenGrant { grant, session })

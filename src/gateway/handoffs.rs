@@ -5,14 +5,13 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout_at};
 
 use super::refused::Refused;
 use crate::clock::unix_seconds;
-use crate::http::body;
+use crate::http::body::{self, uncached};
 use crate::ids::{HandoffId, UserId};
 use crate::session::{
     Answer, Decision, HandoffDenial, HandoffError, Handoffs, MAX_NOTE_BYTES, Session, check_words,
@@ -119,10 +118,5 @@ pub(super) async fn resolve(
 
 fn json(value: &impl Serialize) -> Response<Full<Bytes>> {
     // Plain data with text keys cannot fail.
-    let body = serde_json::to_vec(value).unwrap_or_default();
-    let mut response = Response::new(Full::new(Bytes::from(body)));
-    *response.status_mut() = StatusCode::OK;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+    uncached(StatusCode::OK, "application/json", serde_json::to_vec(value).unwrap_or_default())
 }

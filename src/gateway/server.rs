@@ -9,8 +9,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, IF_NONE_MATCH, SEC_WEBSOCKET_ACCEPT,
-    SEC_WEBSOCKET_PROTOCOL, UPGRADE,
+    CONNECTION, HeaderValue, IF_NONE_MATCH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
 };
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode};
@@ -27,9 +26,10 @@ use super::refused::Refused;
 use super::routes::{self, Match, Proof};
 use super::viewer::{self, Settings};
 use super::{Config, assets, cdp, credential, forwarded};
-use crate::auth::{self, KeyError, TICKET_TTL};
+use crate::auth::{self, KeyError, Role, TICKET_TTL};
 use crate::cdp::{Paths, Policy};
 use crate::clock;
+use crate::http::body::uncached;
 use crate::http::{self, Listener, Peer, PeerAddress, Reply, RequestId, Server, Tls, TlsError, Upgraded};
 use crate::keyring::{self, Keys};
 use crate::session::{CdpPaths, Session, Sessions};
@@ -271,11 +271,11 @@ impl Context {
                 Ok(assets::serve(&head.method, path, known, self.static_dir.as_deref()).await.into())
             }
             Proof::Token => {
-                let proof = self.gate.token(head, peer, found.session.as_ref()).await?;
+                let proof = self.gate.token(head, peer, found.session.as_ref(), |_any| true).await?;
                 self.issue_ticket(proof)
             }
             Proof::Look => {
-                let proof = self.gate.at_the_screen(head, peer, found.session.as_ref(), false).await?;
+                let proof = self.gate.token(head, peer, found.session.as_ref(), may_look).await?;
                 let wanted = handoffs::wanted(proof.at().0, head.uri.query(), peer.closes_at);
                 match draining.run_until_cancelled(wanted).await {
                     Some(wanted) => Ok(wanted?.into()),
@@ -284,7 +284,7 @@ impl Context {
             }
             // The only one that takes a body.
             Proof::Act => {
-                let proof = self.gate.at_the_screen(head, peer, found.session.as_ref(), true).await?;
+                let proof = self.gate.token(head, peer, found.session.as_ref(), may_act).await?;
                 let handoff = found.handoff.ok_or(Refused::NoRoute)?;
                 let (session, user) = proof.at();
                 Ok(handoffs::resolve(session, &handoff, user, body).await?.into())
@@ -357,10 +357,7 @@ impl Context {
             "role": role.as_str(),
             "token_expires_at": token_expires_at,
         });
-        let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        Ok(response.into())
+        Ok(uncached(StatusCode::OK, "application/json", body.to_string()).into())
     }
 
     fn watch(self: Arc<Self>, head: &Parts, id: &RequestId, proof: VncGrant) -> Reply {
@@ -373,6 +370,16 @@ impl Context {
         };
         Reply::upgrade(response, Box::new(live))
     }
+}
+
+/// Whether the role is that of somebody at the screen.
+fn may_look(role: Role) -> bool {
+    matches!(role, Role::Spectator | Role::Controller)
+}
+
+/// Whether it may act there.
+fn may_act(role: Role) -> bool {
+    role == Role::Controller
 }
 
 /// 101, with the first of `protocols` that the client offers.

@@ -15,6 +15,7 @@ mod request;
 mod server;
 #[cfg(test)]
 mod tests;
+mod text;
 mod tls;
 
 pub use body::Body;
@@ -24,4 +25,5 @@ pub use metrics::Metrics;
 pub use problem::{Mistake, Place, Problem};
 pub use request::RequestId;
 pub use server::{Limits, Reply, Server, Upgrade, Upgraded, serve};
+pub use text::{TextError, text};
 pub use tls::{Tls, TlsError};

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::RequestId;
+use super::body::uncached;
 
 /// What went wrong, for the client. Its type and title hold nothing of the request; detail and mistakes may.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,11 +96,8 @@ impl Problem {
         if !self.mistakes.is_empty() {
             body["errors"] = self.mistakes.iter().map(Mistake::json).collect();
         }
-        let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
-        *response.status_mut() = self.status;
+        let mut response = uncached(self.status, "application/problem+json", body.to_string());
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }

@@ -7,6 +7,8 @@ use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Client, Response, redirect};
 use tokio::time::Instant;
 
+use crate::http::{TextError, text};
+
 /// The service is a hop away, and answers in a millisecond or not at all.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
 /// Between two pieces of an answer.
@@ -34,10 +36,8 @@ pub(super) enum ImdsError {
     Status(u16),
     #[error("the metadata service gives no usable token")]
     Token,
-    #[error("the metadata service's answer is larger than {0} bytes")]
-    TooLarge(usize),
-    #[error("the metadata service's answer is not UTF-8")]
-    NotText,
+    #[error("the metadata service's answer cannot be read")]
+    Text(#[source] TextError),
 }
 
 #[derive(Clone)]
@@ -129,20 +129,13 @@ fn token_value(text: &str) -> Option<HeaderValue> {
     Some(value)
 }
 
-async fn read(mut response: Response, limit: usize) -> Result<String, ImdsError> {
-    let announced = response.content_length().and_then(|length| usize::try_from(length).ok());
-    if announced.is_some_and(|length| length > limit) {
-        return Err(ImdsError::TooLarge(limit));
+async fn read(response: Response, limit: usize) -> Result<String, ImdsError> {
+    match text(response, limit).await {
+        Ok(text) => Ok(text.trim().to_owned()),
+        // One that breaks off is one that cannot be asked.
+        Err(TextError::Http(error)) => Err(ImdsError::Http(error)),
+        Err(error) => Err(ImdsError::Text(error)),
     }
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(ImdsError::Http)? {
-        if body.len() + chunk.len() > limit {
-            return Err(ImdsError::TooLarge(limit));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    let text = String::from_utf8(body).map_err(|_| ImdsError::NotText)?;
-    Ok(text.trim().to_owned())
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use super::keys::{Current, Keys, MIN_REFRESH};
 use crate::auth::{JwksUrl, KeyError};
 use crate::backoff::{Backoff, random_fraction};
 use crate::errors::chain;
+use crate::http::{TextError, text};
 
 /// Largest set taken.
 const MAX_SET_BYTES: usize = 64 * 1024;
@@ -36,12 +37,9 @@ pub(super) enum FetchError {
     /// Not 200.
     #[error("the JWK set's server answers {0}")]
     Status(u16),
-    /// Too big.
-    #[error("the JWK set is larger than {MAX_SET_BYTES} bytes")]
-    TooLarge,
-    /// Not text.
-    #[error("the JWK set is not UTF-8")]
-    NotText,
+    /// Too big, or not text.
+    #[error("the JWK set cannot be read")]
+    Text(#[from] TextError),
     /// No set that we can use.
     #[error("the JWK set cannot be used")]
     Unusable(#[source] KeyError),
@@ -133,18 +131,11 @@ async fn fetch(url: &str) -> Result<String, FetchError> {
         .timeout(FETCH_DEADLINE)
         .build()
         .map_err(FetchError::Http)?;
-    let mut response = client.get(url).send().await.map_err(FetchError::Http)?;
+    let response = client.get(url).send().await.map_err(FetchError::Http)?;
     if response.status() != reqwest::StatusCode::OK {
         return Err(FetchError::Status(response.status().as_u16()));
     }
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(FetchError::Http)? {
-        if body.len() + chunk.len() > MAX_SET_BYTES {
-            return Err(FetchError::TooLarge);
-        }
-        body.extend_from_slice(&chunk);
-    }
-    String::from_utf8(body).map_err(|_| FetchError::NotText)
+    Ok(text(response, MAX_SET_BYTES).await?)
 }
 
 fn is_trustworthy(url: &Url) -> bool {

@@ -1,9 +1,7 @@
 //! `/json/*`: asked of the browser, answered with the gateway's own addresses.
 
 use bytes::Bytes;
-use http_body_util::Full;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use hyper::{Method, Response, StatusCode};
+use hyper::{Method, StatusCode};
 
 use super::connect::ask;
 use super::survey::{keep_a_page, survey};
@@ -12,6 +10,7 @@ use crate::gateway::forwarded::Public;
 use crate::gateway::refused::Refused;
 use crate::gateway::routes::Question;
 use crate::http::Reply;
+use crate::http::body::uncached;
 use crate::session::Session;
 
 /// Answers one question about the session's browser. `query` is that of the request.
@@ -59,11 +58,7 @@ pub(in crate::gateway) async fn discover(
         Question::Protocol => ("application/json; charset=UTF-8", answer.into_body()),
         Question::Activate(_) | Question::Close(_) => ("text/html; charset=UTF-8", answer.into_body()),
     };
-    let mut response = Response::new(Full::new(bytes));
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response.into())
+    Ok(uncached(StatusCode::OK, kind, bytes).into())
 }
 
 /// Where a new target is made. What was judged is what is sent: every byte that could be read otherwise is escaped anew.
