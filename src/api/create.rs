@@ -147,9 +147,7 @@ impl Context {
         query: Option<&str>,
         body: hyper::body::Incoming,
     ) -> Result<Reply, Box<Refused>> {
-        let Some((bytes, value)) = read::body(headers, body, true).await? else {
-            return Err(Trouble::NotJson.into());
-        };
+        let (bytes, value) = read::body(headers, body).await?;
         let mut mistakes = Mistakes::default();
         let idempotency = idempotency(headers, &bytes, &mut mistakes);
         let wait = wait_for(query, "ready", &mut mistakes);

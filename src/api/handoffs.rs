@@ -155,18 +155,13 @@ impl Context {
         headers: &HeaderMap,
         body: Incoming,
     ) -> Result<Reply, Box<Refused>> {
-        let Some((_bytes, value)) = read::body(headers, body, true).await? else {
-            return Err(Trouble::NotJson.into());
-        };
+        let (_bytes, value) = read::body(headers, body).await?;
         let mut mistakes = Mistakes::default();
         let asked = asked(value, &mut mistakes);
         mistakes.check()?;
         let new = asked.ok_or(Trouble::Internal)?;
-        let outcome = self.state.manager.ask_for_human(id, new).await.map_err(Box::<Refused>::from);
-        let outcome = outcome.map_err(|refused| self.or_over(id, refused));
-        let word = outcome.as_ref().map_or_else(|refused| refused.trouble.outside().1, |_| "asked");
-        self.audit(&operator, "ask for a human", Some(id), word);
-        let (handoff, fresh) = outcome?;
+        let outcome = self.state.manager.ask_for_human(id, new).await;
+        let (handoff, fresh) = self.concluded(&operator, "ask for a human", id, outcome, "asked")?;
         let status = if fresh { StatusCode::CREATED } else { StatusCode::OK };
         Ok(json(status, &HandoffView::from(&*handoff)).into())
     }
@@ -192,19 +187,15 @@ impl Context {
         mistakes.check()?;
         // The same session before and after the wait, whoever bears its id by then.
         let session = self.state.sessions.get(id);
-        let mut view = match (wait, &session) {
-            (Some(limit), Some(session)) => match timeout(limit, closed(session, handoff)).await {
-                Ok(view) => view,
-                Err(_) => of_session(session, handoff)
-                    .map(|view| HandoffView { wait_timed_out: view.state == "open", ..view }),
-            },
-            _ => None,
-        };
-        if view.is_none() {
-            let record = session.map_or_else(|| self.record(id), |session| Ok(session.record()))?;
-            view = record.handoffs.iter().find(|known| known.id == *handoff).map(|known| (&**known).into());
+        if let (Some(limit), Some(session)) = (wait, &session) {
+            // What it is by then is told, whether it came to an end or not.
+            let _in_time = timeout(limit, until_closed(session, handoff)).await;
         }
-        Ok(json(StatusCode::OK, &view.ok_or(Trouble::UnknownHandoff)?).into())
+        let record = session.map_or_else(|| self.record(id), |session| Ok(session.record()))?;
+        let found = record.handoffs.iter().find(|known| known.id == *handoff);
+        let found = found.ok_or(Trouble::UnknownHandoff)?;
+        let wait_timed_out = wait.is_some() && found.closing.is_none();
+        Ok(json(StatusCode::OK, &HandoffView { wait_timed_out, ..HandoffView::from(&**found) }).into())
     }
 
     /// `POST /v1/sessions/{id}/handoffs/{handoff}/resolve`.
@@ -216,49 +207,23 @@ impl Context {
         headers: &HeaderMap,
         body: Incoming,
     ) -> Result<Reply, Box<Refused>> {
-        let Some((_bytes, value)) = read::body(headers, body, true).await? else {
-            return Err(Trouble::NotJson.into());
-        };
+        let (_bytes, value) = read::body(headers, body).await?;
         let mut mistakes = Mistakes::default();
         let answered = answered(value, &operator, &mut mistakes);
         mistakes.check()?;
         let answer = answered.ok_or(Trouble::Internal)?;
-        let Some(session) = self.state.sessions.get(id) else {
-            self.record(id)?;
-            return Err(Trouble::SessionOver.into());
-        };
-        let outcome = session.answer(handoff, answer).await.map_err(Box::<Refused>::from);
-        let outcome = outcome.map_err(|refused| self.or_over(id, refused));
-        let word = outcome.as_ref().map_or_else(|refused| refused.trouble.outside().1, |_| "answered");
-        self.audit(&operator, "answer a handoff", Some(id), word);
-        let (handoff, _fresh) = outcome?;
+        let outcome = self.live(id)?.answer(handoff, answer).await;
+        let (handoff, _fresh) = self.concluded(&operator, "answer a handoff", id, outcome, "answered")?;
         Ok(json(StatusCode::OK, &HandoffView::from(&*handoff)).into())
     }
-
-    /// A session that has ended is known still.
-    fn or_over(&self, id: &SessionId, refused: Box<Refused>) -> Box<Refused> {
-        match refused.trouble {
-            Trouble::UnknownSession if self.state.sessions.record(id).is_some() => {
-                Trouble::SessionOver.into()
-            }
-            _ => refused,
-        }
-    }
 }
 
-fn of_session(session: &Session, id: &HandoffId) -> Option<HandoffView> {
-    let handoffs = session.handoffs();
-    let handoffs = handoffs.borrow();
-    handoffs.all().find(|known| known.id == *id).map(|known| HandoffView::from(&**known))
-}
-
-/// Waits until a handoff is over; `None` where there is none.
-async fn closed(session: &Session, id: &HandoffId) -> Option<HandoffView> {
+/// Waits until there is no such handoff that is open.
+async fn until_closed(session: &Session, id: &HandoffId) {
     let mut handoffs = session.handoffs();
     let is_open = |known: &Handoff| known.id == *id && known.closing.is_none();
     // The end of the session ends its handoffs first, so that an error means that it is over as well.
     let _gone = handoffs.wait_for(|handoffs| !handoffs.all().any(|known| is_open(known))).await;
-    of_session(session, id)
 }
 
 fn asked(value: Value, mistakes: &mut Mistakes) -> Option<NewHandoff> {

@@ -20,28 +20,37 @@ const BODY_DEADLINE: Duration = Duration::from_secs(10);
 /// Mistakes told at most; who sends more has not sent what they meant to.
 const MAX_MISTAKES: usize = 64;
 
-/// The JSON body of a request, and its bytes. `None` where there is none and none is needed.
-pub(super) async fn body(
+/// The JSON body of a request, and its bytes.
+pub(super) async fn body(headers: &HeaderMap, incoming: Incoming) -> Result<(Bytes, Value), Box<Refused>> {
+    let bytes = bytes(incoming).await?;
+    let value = json(headers, &bytes)?;
+    Ok((bytes, value))
+}
+
+/// The same where there need not be one.
+pub(super) async fn optional_body(
     headers: &HeaderMap,
     incoming: Incoming,
-    needed: bool,
-) -> Result<Option<(Bytes, Value)>, Box<Refused>> {
-    let bytes = match body::read(incoming, MAX_BODY_BYTES, BODY_DEADLINE).await {
-        Ok(bytes) => bytes,
-        Err(BodyError::TooLarge) => return Err(Trouble::TooLarge.into()),
-        Err(BodyError::Deadline) => return Err(Trouble::BodyTimeout.into()),
-        Err(error @ BodyError::Broken(_)) => return Err(Refused::because(Trouble::NotJson, chain(&error))),
-    };
-    if bytes.is_empty() && !needed {
-        return Ok(None);
-    }
+) -> Result<Option<Value>, Box<Refused>> {
+    let bytes = bytes(incoming).await?;
+    if bytes.is_empty() { Ok(None) } else { json(headers, &bytes).map(Some) }
+}
+
+async fn bytes(incoming: Incoming) -> Result<Bytes, Box<Refused>> {
+    body::read(incoming, MAX_BODY_BYTES, BODY_DEADLINE).await.map_err(|error| match error {
+        BodyError::TooLarge => Trouble::TooLarge.into(),
+        BodyError::Deadline => Trouble::BodyTimeout.into(),
+        BodyError::Broken(_) => Refused::because(Trouble::NotJson, chain(&error)),
+    })
+}
+
+fn json(headers: &HeaderMap, bytes: &Bytes) -> Result<Value, Box<Refused>> {
     if !is_json(headers) {
         return Err(Trouble::MediaType.into());
     }
     // The library's message names a line and a column, and nothing that was sent.
-    let value = serde_json::from_slice(&bytes)
-        .map_err(|error| Refused::because(Trouble::NotJson, format!("the body is not JSON: {error}")))?;
-    Ok(Some((bytes, value)))
+    serde_json::from_slice(bytes)
+        .map_err(|error| Refused::because(Trouble::NotJson, format!("the body is not JSON: {error}")))
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

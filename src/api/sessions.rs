@@ -19,7 +19,9 @@ use super::refused::{Refused, Trouble};
 use super::view::{SessionList, SessionView};
 use crate::http::Reply;
 use crate::ids::{SessionId, UserId};
-use crate::session::{Amendment, Component, Kind, MOST_LABELS, SessionRecord, SessionState, Stopped};
+use crate::session::{
+    Amendment, Component, Kind, MOST_LABELS, Session, SessionRecord, SessionState, Stopped,
+};
 
 /// Sessions in one answer, when nobody says and at most.
 const DEFAULT_LIMIT: usize = 100;
@@ -112,6 +114,37 @@ impl Context {
         self.state.sessions.record(id).ok_or_else(|| Trouble::UnknownSession.into())
     }
 
+    /// The session, where it is not over.
+    pub(super) fn live(&self, id: &SessionId) -> Result<Session, Box<Refused>> {
+        self.state.sessions.get(id).ok_or_else(|| self.or_over(id, Trouble::UnknownSession.into()))
+    }
+
+    /// One that has ended is known still.
+    fn or_over(&self, id: &SessionId, refused: Box<Refused>) -> Box<Refused> {
+        match refused.trouble {
+            Trouble::UnknownSession if self.state.sessions.record(id).is_some() => {
+                Trouble::SessionOver.into()
+            }
+            _ => refused,
+        }
+    }
+
+    /// What came of something that an operator had done to a session, said in the log: in a word where it went well, and as
+    /// the name of the problem where it did not.
+    pub(super) fn concluded<T>(
+        &self,
+        operator: &Operator,
+        action: &'static str,
+        id: &SessionId,
+        outcome: Result<T, impl Into<Box<Refused>>>,
+        done: &'static str,
+    ) -> Result<T, Box<Refused>> {
+        let outcome = outcome.map_err(|error| self.or_over(id, error.into()));
+        let word = outcome.as_ref().map_or_else(|refused| refused.trouble.outside().1, |_| done);
+        self.audit(operator, action, Some(id), word);
+        outcome
+    }
+
     /// `PATCH /v1/sessions/{id}`.
     pub(super) async fn amend(
         &self,
@@ -120,23 +153,13 @@ impl Context {
         headers: &HeaderMap,
         body: Incoming,
     ) -> Result<Reply, Box<Refused>> {
-        let Some((_bytes, value)) = read::body(headers, body, true).await? else {
-            return Err(Trouble::NotJson.into());
-        };
+        let (_bytes, value) = read::body(headers, body).await?;
         let mut mistakes = Mistakes::default();
         let amendment = amendment(value, &mut mistakes);
         mistakes.check()?;
-        let outcome = self.state.manager.amend(id, amendment).await.map_err(Box::<Refused>::from);
-        let outcome = outcome.map_err(|refused| match refused.trouble {
-            // One that has ended is known still.
-            Trouble::UnknownSession if self.state.sessions.record(id).is_some() => {
-                Trouble::SessionOver.into()
-            }
-            _ => refused,
-        });
-        let word = outcome.as_ref().map_or_else(|refused| refused.trouble.outside().1, |_| "amended");
-        self.audit(&operator, "amend", Some(id), word);
-        Ok(json(StatusCode::OK, &SessionView::from(outcome?)).into())
+        let outcome = self.state.manager.amend(id, amendment).await;
+        let record = self.concluded(&operator, "amend", id, outcome, "amended")?;
+        Ok(json(StatusCode::OK, &SessionView::from(record)).into())
     }
 
     /// `DELETE /v1/sessions/{id}`.
@@ -147,7 +170,7 @@ impl Context {
         head: &Parts,
         body: Incoming,
     ) -> Result<Reply, Box<Refused>> {
-        let value = read::body(&head.headers, body, false).await?.map(|(_bytes, value)| value);
+        let value = read::optional_body(&head.headers, body).await?;
         let mut mistakes = Mistakes::default();
         let mut query = Query::of(head.uri.query(), &mut mistakes);
         let wait = wait_in(&mut query, "ended");
@@ -188,10 +211,7 @@ impl Context {
 
     /// `GET /v1/sessions/{id}/health`.
     pub(super) fn session_health(&self, id: &SessionId) -> Result<Reply, Box<Refused>> {
-        let Some(session) = self.state.sessions.get(id) else {
-            self.record(id)?;
-            return Err(Trouble::SessionOver.into());
-        };
+        let session = self.live(id)?;
         let status = session.status();
         let word = health::of_session(&status);
         let health = SessionHealth {

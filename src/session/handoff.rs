@@ -251,7 +251,7 @@ impl Handoffs {
         now: (SystemTime, Instant),
     ) -> Result<(Arc<Handoff>, bool), HandoffDenial> {
         let NewHandoff { id, kind, reason, event_scope, expires_in } = new;
-        if let Some(known) = self.all().find(|known| known.id == id) {
+        if let Some(known) = self.find(&id) {
             let is_same = (known.kind, &known.reason, &known.event_scope) == (kind, &reason, &event_scope);
             return if is_same { Ok((Arc::clone(known), false)) } else { Err(HandoffDenial::IdInUse) };
         }
@@ -280,7 +280,7 @@ impl Handoffs {
         at: SystemTime,
     ) -> Result<(Arc<Handoff>, bool), HandoffDenial> {
         let Answer { decision, note, by } = answer;
-        let known = self.all().find(|known| known.id == *id).ok_or(HandoffDenial::Unknown)?;
+        let known = self.find(id).ok_or(HandoffDenial::Unknown)?;
         let outcome = Outcome::from(decision);
         match &known.closing {
             Some(closing) if closing.outcome == outcome => return Ok((Arc::clone(known), false)),
@@ -302,6 +302,10 @@ impl Handoffs {
     pub(super) fn cancel(&mut self, at: SystemTime) -> Vec<Arc<Handoff>> {
         let closing = Closing { outcome: Outcome::Cancelled, at, by: None, note: None };
         self.close(closing, |_, _| true)
+    }
+
+    fn find(&self, id: &HandoffId) -> Option<&Arc<Handoff>> {
+        self.all().find(|known| known.id == *id)
     }
 
     fn open(&self) -> impl Iterator<Item = &(Arc<Handoff>, Instant)> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -61,6 +61,12 @@ fn exchange(mut stream: impl Read + Write, text: &str) -> Answer {
     Answer::parse(&String::from_utf8_lossy(&answer))
 }
 
+fn ask_at(address: SocketAddr, text: &str) -> Answer {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    exchange(stream, text)
+}
+
 impl Daemon {
     /// Asks on the Unix socket.
     pub(crate) fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
@@ -89,9 +95,7 @@ impl Daemon {
         headers: &[(&str, &str)],
         body: Option<&str>,
     ) -> Answer {
-        let stream = TcpStream::connect(self.api()).unwrap();
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        exchange(stream, &request_text(method, path, headers, body))
+        ask_at(self.api(), &request_text(method, path, headers, body))
     }
 
     /// Asks the gateway.
@@ -102,9 +106,7 @@ impl Daemon {
         headers: &[(&str, &str)],
         body: Option<&str>,
     ) -> Answer {
-        let stream = TcpStream::connect(self.gateway()).unwrap();
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        exchange(stream, &request_text(method, path, headers, body))
+        ask_at(self.gateway(), &request_text(method, path, headers, body))
     }
 
     /// Listens to events on the Unix socket.
