@@ -118,6 +118,10 @@ fn a_spare_becomes_a_session_that_shows_the_page_asked_for_and_another_takes_its
     println!("from a spare: ready in {} ms", asked.elapsed().as_millis());
     assert_eq!(session["warmth"], "browser", "{session}");
     // Before anybody was let in: the first navigation of an automation must not be undone by this one.
+    // The daemon's log is read by a thread of its own.
+    daemon.wait_log("the session's state", |record| {
+        record["session"] == "w" && record["message"] == "session state"
+    });
     let order: Vec<_> = daemon.log().into_iter().filter(|record| record["session"] == "w").collect();
     let at = |message: &str| order.iter().position(|record| record["message"] == message).unwrap();
     assert!(at("a warm browser set out for its page") < at("session state"), "{order:#?}");
