@@ -7,7 +7,7 @@
 //! L5  cli  app  config  systemd                composition
 //! L4  gateway  api                             the outside world; these do not import each other
 //! L3  session                                  display + browser + rfb as one thing
-//! L2  supervise  display  vnc  browser         actors over the OS
+//! L2  supervise  display  vnc  browser  adspower   actors over the OS
 //! L1  sys  tasks  telemetry  metrics  http  clock  identity  keyring  store   thin, effectful, no policy
 //! L0  rfb  auth  cdp  backoff  chunking  durations  errors  hex  ids  secret   pure: no tokio, no I/O, no clock
 //! ```
@@ -35,6 +35,7 @@ pub mod sys;
 pub mod tasks;
 pub mod telemetry;
 
+pub mod adspower;
 pub mod browser;
 pub mod display;
 pub mod supervise;

@@ -22,7 +22,7 @@ const MIN_TEXTS: usize = 55;
 const LAYERS: [&[&str]; 6] = [
     &["rfb", "auth", "cdp", "backoff", "chunking", "durations", "errors", "hex", "ids", "secret"],
     &["sys", "tasks", "telemetry", "metrics", "http", "clock", "identity", "keyring", "store"],
-    &["supervise", "display", "vnc", "browser"],
+    &["supervise", "display", "vnc", "browser", "adspower"],
     &["session"],
     &["gateway", "api"],
     &["cli", "app", "config", "systemd"],
