@@ -25,7 +25,7 @@ pub(super) const QEMU_KEY: u8 = 0;
 pub(super) const QEMU_AUDIO: u8 = 1;
 
 /// A rectangle in framebuffer pixels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Area {
     /// Left edge.
     pub x: u16,

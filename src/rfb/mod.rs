@@ -8,19 +8,27 @@
 //! | `held_input.rs` | what a viewer holds down, and how to let go of it |
 //! | `skim.rs`, `skim_rect.rs` | message boundaries in the server's stream |
 //! | `server_message.rs` | the few server messages that we make ourselves |
+//! | `connection.rs`, `cursor.rs`, `flow.rs`, `refresh.rs` | a viewer that we serve ourselves, how much it may have in flight, and what it has only a likeness of |
+//! | `frame.rs`, `encode/` | the picture that we send, and the bytes that it is sent as |
 //! | `encoding.rs`, `pixel_format.rs`, `error.rs` | vocabulary |
 //!
 //! **Invariant:** no decoder here allocates by a length that a peer announced; buffers grow by bytes that came.
 
 pub mod client_message;
 pub mod client_parser;
+pub mod connection;
+pub mod cursor;
+pub mod encode;
 pub mod encoding;
 pub mod error;
+pub mod flow;
+pub mod frame;
 pub mod held_input;
 #[doc(hidden)]
 pub mod oracle;
 pub mod pixel_format;
 pub mod policy;
+pub mod refresh;
 pub mod server_handshake;
 pub mod server_message;
 pub mod skim;
@@ -31,7 +39,10 @@ mod wire;
 
 pub use client_message::{ClientMessage, PointerForm};
 pub use client_parser::ClientParser;
+pub use connection::Connection;
+pub use cursor::Cursor;
 pub use error::DecodeError;
+pub use frame::Frame;
 pub use held_input::HeldInput;
 pub use pixel_format::PixelFormat;
 pub use policy::{Access, Verdict};

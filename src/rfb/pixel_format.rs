@@ -3,7 +3,7 @@
 use super::DecodeError;
 
 /// How a pixel is laid out on the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PixelFormat {
     /// 8, 16 or 32.
     pub bits_per_pixel: u8,

@@ -1,8 +1,52 @@
 //! The server messages that we make ourselves.
 
-use super::client_message::Screen;
+use super::client_message::{Area, FENCE, MAX_FENCE, Screen};
 use super::encoding::EXTENDED_DESKTOP_SIZE;
 use super::server_handshake::ServerInit;
+
+/// EndOfContinuousUpdates (rfbproto), which is nothing but its type.
+pub(super) const END_OF_CONTINUOUS_UPDATES: u8 = 150;
+/// Flags of a fence (rfbproto): to be answered; what came before is to be done with first.
+pub(super) const FENCE_REQUEST: u32 = 1 << 31;
+pub(super) const FENCE_BLOCK_BEFORE: u32 = 1;
+/// BlockBefore and BlockAfter, which whoever does one thing after the other always does.
+pub(super) const FENCE_BLOCKS: u32 = 0b11;
+
+/// The head of a FramebufferUpdate of so many rectangles (RFC 6143 §7.6.1). A screen has far fewer pieces than 65535.
+pub(super) fn update(rectangles: usize, out: &mut Vec<u8>) {
+    out.extend([0, 0]);
+    out.extend(u16::try_from(rectangles).unwrap_or(u16::MAX).to_be_bytes());
+}
+
+/// The head of a rectangle.
+pub(super) fn rectangle(area: Area, encoding: i32, out: &mut Vec<u8>) {
+    out.extend([area.x, area.y, area.width, area.height].into_iter().flat_map(u16::to_be_bytes));
+    out.extend(encoding.to_be_bytes());
+}
+
+/// A fence with a payload of at most 64 bytes.
+pub(super) fn fence(flags: u32, payload: &[u8], out: &mut Vec<u8>) {
+    let payload = payload.get(..usize::from(MAX_FENCE)).unwrap_or(payload);
+    out.extend([FENCE, 0, 0, 0]);
+    out.extend(flags.to_be_bytes());
+    out.push(u8::try_from(payload.len()).unwrap_or(MAX_FENCE));
+    out.extend(payload);
+}
+
+/// A framebuffer update of one ExtendedDesktopSize rectangle: the server says (reason 0) what size there is (status 0).
+pub(super) fn desktop_size(screen: &Screen, out: &mut Vec<u8>) {
+    size_rectangle(screen, [0, 0], out);
+}
+
+fn size_rectangle(screen: &Screen, [reason, status]: [u16; 2], out: &mut Vec<u8>) {
+    let (width, height) = (screen.area.width, screen.area.height);
+    update(1, out);
+    rectangle(Area { x: reason, y: status, width, height }, EXTENDED_DESKTOP_SIZE, out);
+    out.extend([1, 0, 0, 0]);
+    out.extend(screen.id.to_be_bytes());
+    out.extend([0, 0, width, height].into_iter().flat_map(u16::to_be_bytes));
+    out.extend(screen.flags.to_be_bytes());
+}
 
 /// ServerInit (RFC 6143 §7.3.2) with a name of ours.
 pub fn server_init(init: &ServerInit, name: &str) -> Vec<u8> {
@@ -17,15 +61,8 @@ pub fn server_init(init: &ServerInit, name: &str) -> Vec<u8> {
 /// A framebuffer update of one ExtendedDesktopSize rectangle: reason 1 (this viewer asked), status 1 (resize is
 /// administratively prohibited), and the size as it is.
 pub fn resize_prohibited(screen: &Screen) -> Vec<u8> {
-    let size = [screen.area.width, screen.area.height];
     let mut out = Vec::with_capacity(36);
-    out.extend([0, 0, 0, 1]);
-    out.extend([1, 1, size[0], size[1]].into_iter().flat_map(u16::to_be_bytes));
-    out.extend(EXTENDED_DESKTOP_SIZE.to_be_bytes());
-    out.extend([1, 0, 0, 0]);
-    out.extend(screen.id.to_be_bytes());
-    out.extend([0, 0, size[0], size[1]].into_iter().flat_map(u16::to_be_bytes));
-    out.extend(screen.flags.to_be_bytes());
+    size_rectangle(screen, [1, 1], &mut out);
     out
 }
 

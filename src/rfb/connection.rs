@@ -1,0 +1,560 @@
+//! The server's side of one viewer after ServerInit, without I/O: bytes of the viewer in, what they mean and bytes for it
+//! out. Pixels are somebody else's: this says which are wanted, and puts them into updates.
+
+use bytes::Bytes;
+
+use super::client_message::{Area, ClientMessage, Screen};
+use super::client_parser::ClientParser;
+use super::encode::{Class, Encoded};
+use super::encoding as enc;
+use super::error::DecodeError;
+use super::frame::{Frame, intersection};
+use super::held_input::HeldInput;
+use super::pixel_format::PixelFormat;
+use super::policy::{self, Access, Verdict};
+use super::server_message as message;
+
+/// As the frames have them: bytes B, G, R and one that means nothing.
+pub const NATIVE: PixelFormat = PixelFormat {
+    bits_per_pixel: 32,
+    depth: 24,
+    big_endian: false,
+    true_colour: true,
+    max: [255; 3],
+    shift: [16, 8, 0],
+};
+/// The only screen's number; it never changes.
+const SCREEN: u32 = 0;
+
+/// What a message of the viewer means to whoever runs the connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Said {
+    /// It was dealt with.
+    Nothing,
+    /// A key or the pointer, from a viewer that may.
+    Input(ClientMessage),
+    /// The update of that number has been drawn.
+    Drawn(u32),
+}
+
+/// How a viewer can be shown the pointer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CursorForm {
+    /// VMware's: RGBA, straight alpha.
+    Vmware,
+    /// CursorWithAlpha: RGBA, alpha multiplied in.
+    WithAlpha,
+    /// RFC 6143: pixels and a mask.
+    Masked,
+}
+
+/// What the next update has to bring.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// How its pixels are encoded.
+    pub class: Class,
+    /// Which, as rectangles that do not overlap. Empty where only the size of the screen is told.
+    pub areas: Vec<Area>,
+    /// The frame that the viewer has then.
+    seen: u64,
+    resize: bool,
+    /// Whether it only makes exact what the viewer has with loss: nothing that it asked for is answered with that.
+    refresh: bool,
+}
+
+impl Wanted {
+    /// Whether it tells another size of the screen: the viewer has nothing of it yet.
+    pub fn is_resize(&self) -> bool {
+        self.resize
+    }
+}
+
+/// One viewer.
+#[derive(Debug)]
+pub struct Connection {
+    access: Access,
+    parser: ClientParser,
+    held: HeldInput,
+    format: PixelFormat,
+    encodings: Vec<i32>,
+    /// Width and height as the viewer knows them.
+    size: (u16, u16),
+    /// The frame that it has.
+    seen: u64,
+    request: Option<Request>,
+    continuous: bool,
+    announced: Announced,
+    out: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Request {
+    /// Part of the screen that is wanted whether it has changed or not.
+    whole: Option<Area>,
+}
+
+/// What a viewer has been told of, once.
+#[derive(Debug, Default)]
+struct Announced {
+    continuous: bool,
+    fence: bool,
+    qemu_key: bool,
+    extended_mouse: bool,
+    /// ExtendedDesktopSize is told at the first request after each SetEncodings (rfbproto).
+    size: bool,
+}
+
+impl Connection {
+    /// A viewer that was told a screen of that size in [`NATIVE`] pixels, and has seen nothing of it.
+    pub fn new(access: Access, size: (u16, u16)) -> Self {
+        Self {
+            access,
+            parser: ClientParser::new(),
+            held: HeldInput::default(),
+            format: NATIVE,
+            encodings: Vec::new(),
+            size,
+            seen: 0,
+            request: None,
+            continuous: false,
+            announced: Announced::default(),
+            out: Vec::new(),
+        }
+    }
+
+    /// Takes one message off `input`, or all of it and gives `None`.
+    ///
+    /// # Errors
+    /// When the viewer broke the protocol. The connection is to end.
+    pub fn receive(&mut self, input: &mut &[u8]) -> Result<Option<Said>, DecodeError> {
+        let Some(said) = self.parser.next(input)? else { return Ok(None) };
+        Ok(Some(match policy::decide(self.access, &said) {
+            Verdict::Forward => self.take(said),
+            Verdict::AnswerProhibited => {
+                self.refuse_size();
+                Said::Nothing
+            }
+            Verdict::Drop => Said::Nothing,
+        }))
+    }
+
+    fn take(&mut self, said: ClientMessage) -> Said {
+        match said {
+            ClientMessage::SetPixelFormat(format) => self.format = format,
+            ClientMessage::SetEncodings(encodings) => self.set_encodings(encodings),
+            ClientMessage::UpdateRequest { incremental, area } => {
+                let whole = (!incremental).then_some(area);
+                let known = self.request.and_then(|request| request.whole);
+                self.request = Some(Request { whole: whole.or(known) });
+                // Asked for everything, a viewer that knows the message is told the size again (rfbproto).
+                self.announced.size &= incremental;
+            }
+            ClientMessage::EnableContinuousUpdates { enable, .. } => {
+                if self.continuous && !enable {
+                    self.out.push(message::END_OF_CONTINUOUS_UPDATES);
+                }
+                self.continuous = enable;
+            }
+            ClientMessage::Fence { flags, payload } => return self.fence(flags, payload),
+            ClientMessage::Key { .. } | ClientMessage::QemuKey { .. } | ClientMessage::Pointer { .. } => {
+                if self.held.note(&said) {
+                    return Said::Input(said);
+                }
+            }
+            ClientMessage::SetDesktopSize { .. } => self.refuse_size(),
+            // The clipboard goes no further here.
+            ClientMessage::CutText(_) | ClientMessage::ExtendedCutText(_) => {}
+            ClientMessage::Xvp { .. } | ClientMessage::QemuAudio => {}
+        }
+        Said::Nothing
+    }
+
+    fn set_encodings(&mut self, encodings: Vec<i32>) {
+        self.encodings = encodings;
+        self.announced.size = false;
+        if self.lists(enc::CONTINUOUS_UPDATES) && self.lists(enc::FENCE) && !self.announced.continuous {
+            self.announced.continuous = true;
+            self.out.push(message::END_OF_CONTINUOUS_UPDATES);
+        }
+        if self.lists(enc::FENCE) && !self.announced.fence {
+            self.announced.fence = true;
+            message::fence(message::FENCE_REQUEST, &[], &mut self.out);
+        }
+    }
+
+    /// An answer to one of ours, or a request, which is answered with what of it we do: everything is in order here.
+    fn fence(&mut self, flags: u32, payload: Vec<u8>) -> Said {
+        if flags & message::FENCE_REQUEST != 0 {
+            message::fence(flags & message::FENCE_BLOCKS, &payload, &mut self.out);
+            return Said::Nothing;
+        }
+        payload.try_into().map_or(Said::Nothing, |number| Said::Drawn(u32::from_be_bytes(number)))
+    }
+
+    fn refuse_size(&mut self) {
+        if self.lists(enc::EXTENDED_DESKTOP_SIZE) {
+            self.out.extend(message::resize_prohibited(&self.screen()));
+        }
+    }
+
+    fn screen(&self) -> Screen {
+        let area = Area { x: 0, y: 0, width: self.size.0, height: self.size.1 };
+        Screen { id: SCREEN, area, flags: 0 }
+    }
+
+    fn lists(&self, encoding: i32) -> bool {
+        self.encodings.contains(&encoding)
+    }
+
+    /// What is to be sent at once.
+    pub fn take_output(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.out)
+    }
+
+    /// Whether the viewer waits for an update at all.
+    pub fn is_waiting(&self) -> bool {
+        self.continuous || self.request.is_some()
+    }
+
+    /// Whether it waits for pixels as they are now, changed or not.
+    pub fn wants_now(&self) -> bool {
+        self.request.is_some_and(|request| request.whole.is_some())
+    }
+
+    /// Whether it answers when it has drawn what it was sent.
+    pub fn answers_fences(&self) -> bool {
+        self.lists(enc::FENCE)
+    }
+
+    /// The frame that it has, or will have when what is on its way has come.
+    pub fn seen(&self) -> u64 {
+        self.seen
+    }
+
+    /// How it can be shown the pointer, if it can. noVNC lists the RFC's form as well, but swaps red and blue in it.
+    pub fn cursor_form(&self) -> Option<CursorForm> {
+        let forms = [
+            (enc::VMWARE_CURSOR, CursorForm::Vmware),
+            (enc::CURSOR_WITH_ALPHA, CursorForm::WithAlpha),
+            (enc::CURSOR, CursorForm::Masked),
+        ];
+        forms.into_iter().find(|(number, _)| self.lists(*number)).map(|(_, form)| form)
+    }
+
+    /// How it wants its pixels.
+    pub fn format(&self) -> PixelFormat {
+        self.format
+    }
+
+    /// What an update with `frame` has to bring; `None` when nothing is asked for or nothing is new. Good until the viewer is
+    /// heard again.
+    pub fn wanted(&self, frame: &Frame) -> Option<Wanted> {
+        if !self.is_waiting() {
+            return None;
+        }
+        let resize = (frame.width(), frame.height()) != self.size
+            && (self.lists(enc::EXTENDED_DESKTOP_SIZE) || self.lists(enc::DESKTOP_SIZE));
+        let told = Area { x: 0, y: 0, width: self.size.0, height: self.size.1 };
+        let mut areas = if resize { Vec::new() } else { frame.since(self.seen) };
+        if let Some(whole) = self.request.and_then(|request| request.whole).filter(|_| !resize) {
+            areas = with(areas, intersection(whole, frame.area()));
+        }
+        // A viewer that cannot be told of another size sees what of it fits.
+        let areas: Vec<Area> = areas.into_iter().filter_map(|area| intersection(area, told)).collect();
+        let announces = self.announces();
+        if areas.is_empty() && !resize && !announces {
+            return None;
+        }
+        let class = Class::new(self.format, &self.encodings);
+        let seen = if resize { 0 } else { frame.serial() };
+        Some(Wanted { class, areas, seen, resize, refresh: false })
+    }
+
+    /// An update that makes `areas` exact. Only for a viewer that waits.
+    pub fn refresh(&self, areas: Vec<Area>) -> Option<Wanted> {
+        let class = Class::new(self.format, &self.encodings).lossless();
+        let wanted = Wanted { class, areas, seen: self.seen, resize: false, refresh: true };
+        (self.is_waiting() && !wanted.areas.is_empty()).then_some(wanted)
+    }
+
+    fn announces(&self) -> bool {
+        let Announced { qemu_key, extended_mouse, size, .. } = self.announced;
+        (self.lists(enc::QEMU_KEY) && !qemu_key)
+            || (self.lists(enc::EXTENDED_MOUSE_BUTTONS) && !extended_mouse)
+            || (self.lists(enc::EXTENDED_DESKTOP_SIZE) && !size)
+    }
+
+    /// Notes that an update with `frame` leaves now, and gives its bytes: the rectangles of `pixels` are what `wanted` asked for.
+    pub fn update(&mut self, frame: &Frame, wanted: &Wanted, pixels: &[Encoded]) -> Vec<Bytes> {
+        let mut head = Vec::new();
+        if !wanted.refresh {
+            self.announce(frame, wanted.resize, &mut head);
+        }
+        if !pixels.is_empty() {
+            message::update(pixels.len(), &mut head);
+        }
+        if !wanted.refresh || !self.continuous {
+            self.request = None;
+        }
+        self.seen = wanted.seen;
+        let head = (!head.is_empty()).then(|| Bytes::from(head));
+        head.into_iter().chain(pixels.iter().map(|encoded| encoded.bytes.clone())).collect()
+    }
+
+    /// Rectangles without pixels; one that tells a size stands alone.
+    fn announce(&mut self, frame: &Frame, resize: bool, out: &mut Vec<u8>) {
+        let mut empty = Vec::new();
+        if self.lists(enc::QEMU_KEY) && !std::mem::replace(&mut self.announced.qemu_key, true) {
+            empty.push(enc::QEMU_KEY);
+        }
+        if self.lists(enc::EXTENDED_MOUSE_BUTTONS)
+            && !std::mem::replace(&mut self.announced.extended_mouse, true)
+        {
+            empty.push(enc::EXTENDED_MOUSE_BUTTONS);
+        }
+        if !empty.is_empty() {
+            message::update(empty.len(), out);
+            empty.into_iter().for_each(|number| message::rectangle(Area::default(), number, out));
+        }
+        if resize {
+            self.size = (frame.width(), frame.height());
+        }
+        if self.lists(enc::EXTENDED_DESKTOP_SIZE) {
+            if !std::mem::replace(&mut self.announced.size, true) || resize {
+                message::desktop_size(&self.screen(), out);
+            }
+        } else if resize {
+            let area = self.screen().area;
+            message::update(1, out);
+            message::rectangle(area, enc::DESKTOP_SIZE, out);
+        }
+    }
+
+    /// A fence behind an update: answered with `number` when the update has been drawn.
+    pub fn fence_behind(&self, number: u32) -> Vec<u8> {
+        let mut out = Vec::new();
+        message::fence(message::FENCE_REQUEST | message::FENCE_BLOCK_BEFORE, &number.to_be_bytes(), &mut out);
+        out
+    }
+
+    /// What lets go of all that the viewer holds.
+    pub fn releases(&mut self) -> Vec<ClientMessage> {
+        self.held.releases()
+    }
+}
+
+/// `areas` and all of `whole`, without overlaps.
+fn with(areas: Vec<Area>, whole: Option<Area>) -> Vec<Area> {
+    let Some(whole) = whole else { return areas };
+    let outside = areas.into_iter().flat_map(|area| without(area, whole));
+    std::iter::once(whole).chain(outside).collect()
+}
+
+/// What of `area` is not in `hole`: above, below, left and right of it.
+fn without(area: Area, hole: Area) -> Vec<Area> {
+    let Some(middle) = intersection(area, hole) else { return vec![area] };
+    let (right, bottom) = (area.x + area.width, area.y + area.height);
+    let (middle_right, middle_bottom) = (middle.x + middle.width, middle.y + middle.height);
+    let parts = [
+        Area { height: middle.y - area.y, ..area },
+        Area { y: middle_bottom, height: bottom - middle_bottom, ..area },
+        Area { y: middle.y, width: middle.x - area.x, height: middle.height, ..area },
+        Area { x: middle_right, y: middle.y, width: right - middle_right, height: middle.height },
+    ];
+    parts.into_iter().filter(|part| part.width > 0 && part.height > 0).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::frame::{PIXEL, Strip};
+    use super::*;
+
+    const CONTINUE: [u8; 10] = [150, 1, 0, 0, 0, 0, 0, 100, 0, 70];
+
+    fn area(x: u16, y: u16, width: u16, height: u16) -> Area {
+        Area { x, y, width, height }
+    }
+
+    fn encodings(list: &[i32]) -> Vec<u8> {
+        let mut message = vec![2, 0, 0, u8::try_from(list.len()).unwrap()];
+        message.extend(list.iter().flat_map(|number| number.to_be_bytes()));
+        message
+    }
+
+    fn request(incremental: u8, [x, y, w, h]: [u8; 4]) -> [u8; 10] {
+        [3, incremental, 0, x, 0, y, 0, w, 0, h]
+    }
+
+    fn say(connection: &mut Connection, mut bytes: &[u8]) -> Vec<Said> {
+        std::iter::from_fn(|| connection.receive(&mut bytes).unwrap()).collect()
+    }
+
+    fn connection(access: Access, list: &[i32]) -> Connection {
+        let mut connection = Connection::new(access, (100, 70));
+        say(&mut connection, &encodings(list));
+        connection
+    }
+
+    /// Sends what is wanted, as rectangles without a body, and gives what of it has none.
+    fn send(connection: &mut Connection, frame: &Frame, wanted: &Wanted) -> Vec<u8> {
+        let encoded = |area: &Area| Encoded { area: *area, bytes: Bytes::new(), exact: true };
+        let pixels: Vec<Encoded> = wanted.areas.iter().map(encoded).collect();
+        connection.update(frame, wanted, &pixels).concat()
+    }
+
+    fn drawn(frame: &Frame, area: Area) -> Frame {
+        let bytes = vec![9; usize::from(area.width) * usize::from(area.height) * PIXEL];
+        frame.with(&[Strip { area, stride: usize::from(area.width) * PIXEL, bytes: &bytes }]).unwrap()
+    }
+
+    #[test]
+    fn each_request_is_answered_once_with_what_is_new() {
+        let mut viewer = connection(Access::ViewOnly, &[0]);
+        let frame = Frame::blank(100, 70);
+        assert_eq!(viewer.wanted(&frame), None, "nothing was asked for");
+        say(&mut viewer, &request(1, [0, 0, 100, 70]));
+        let wanted = viewer.wanted(&frame).unwrap();
+        assert_eq!(wanted.areas, [area(0, 0, 100, 70)]);
+        assert_eq!(send(&mut viewer, &frame, &wanted), [0, 0, 0, 1]);
+        assert!(!viewer.is_waiting());
+        say(&mut viewer, &request(1, [0, 0, 100, 70]));
+        assert_eq!(viewer.wanted(&frame), None, "nothing is new");
+        let frame = drawn(&frame, area(10, 10, 5, 5));
+        assert_eq!(viewer.wanted(&frame).unwrap().areas, [area(10, 10, 5, 5)]);
+    }
+
+    #[test]
+    fn what_is_asked_for_whole_comes_whole_and_the_rest_of_what_is_new_with_it() {
+        let mut viewer = connection(Access::ViewOnly, &[0]);
+        let frame = Frame::blank(100, 70);
+        say(&mut viewer, &request(1, [0, 0, 100, 70]));
+        let wanted = viewer.wanted(&frame).unwrap();
+        send(&mut viewer, &frame, &wanted);
+        let frame = drawn(&frame, area(10, 10, 20, 20));
+        say(&mut viewer, &request(0, [15, 15, 5, 200]));
+        assert!(viewer.wants_now());
+        let areas = viewer.wanted(&frame).unwrap().areas;
+        let expected = [area(15, 15, 5, 55), area(10, 10, 20, 5), area(10, 15, 5, 15), area(20, 15, 10, 15)];
+        assert_eq!(areas, expected);
+    }
+
+    #[test]
+    fn continuous_updates_need_no_requests_and_are_announced_and_ended_with_a_message() {
+        let mut viewer = connection(Access::Full, &[0, -312, -313]);
+        let announced = viewer.take_output();
+        assert_eq!(announced, [&[150][..], &[248, 0, 0, 0, 0x80, 0, 0, 0, 0]].concat());
+        say(&mut viewer, &CONTINUE);
+        assert!(viewer.is_waiting() && viewer.answers_fences());
+        let frame = Frame::blank(100, 70);
+        let wanted = viewer.wanted(&frame).unwrap();
+        send(&mut viewer, &frame, &wanted);
+        assert!(viewer.is_waiting());
+        assert_eq!(viewer.wanted(&frame), None);
+        say(&mut viewer, &[150, 0, 0, 0, 0, 0, 0, 100, 0, 70]);
+        assert_eq!((viewer.take_output(), viewer.is_waiting()), (vec![150], false));
+        say(&mut viewer, &encodings(&[0, -312, -313]));
+        assert_eq!(viewer.take_output(), [0; 0], "told once");
+    }
+
+    #[test]
+    fn a_fence_is_answered_without_what_we_do_not_do_and_its_answer_names_an_update() {
+        let mut viewer = connection(Access::ViewOnly, &[-312]);
+        viewer.take_output();
+        let fence = |flags: u32, payload: &[u8]| {
+            let mut message = vec![248, 0, 0, 0];
+            message.extend(flags.to_be_bytes());
+            message.push(u8::try_from(payload.len()).unwrap());
+            message.extend(payload);
+            message
+        };
+        say(&mut viewer, &fence(0x8000_0007, b"abc"));
+        assert_eq!(viewer.take_output(), fence(3, b"abc"));
+        assert_eq!(viewer.fence_behind(258), fence(0x8000_0001, &[0, 0, 1, 2]));
+        assert_eq!(say(&mut viewer, &fence(1, &[0, 0, 1, 2])), [Said::Drawn(258)]);
+        assert_eq!(say(&mut viewer, &fence(0, b"others")), [Said::Nothing]);
+    }
+
+    #[test]
+    fn another_size_is_told_alone_and_then_all_of_the_new_screen_comes() {
+        let frame = Frame::blank(100, 70);
+        let larger = Frame::blank_after(120, 80, frame.serial());
+        let told = |list: &[i32]| {
+            let mut viewer = connection(Access::Full, list);
+            say(&mut viewer, &request(1, [0, 0, 100, 70]));
+            let wanted = viewer.wanted(&frame).unwrap();
+            send(&mut viewer, &frame, &wanted);
+            say(&mut viewer, &request(1, [0, 0, 100, 70]));
+            let wanted = viewer.wanted(&larger).unwrap();
+            let told = send(&mut viewer, &larger, &wanted);
+            say(&mut viewer, &request(1, [0, 0, 120, 80]));
+            (wanted.is_resize(), told, viewer.wanted(&larger).map(|wanted| wanted.areas))
+        };
+        let all = Some(vec![area(0, 0, 120, 80)]);
+        let plain = [&[0, 0, 0, 1, 0, 0, 0, 0, 0, 120, 0, 80][..], &(-223_i32).to_be_bytes()].concat();
+        assert_eq!(told(&[0, -223]), (true, plain, all.clone()));
+        let extended = [
+            &[0, 0, 0, 1, 0, 0, 0, 0, 0, 120, 0, 80][..],
+            &(-308_i32).to_be_bytes(),
+            &[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 120, 0, 80, 0, 0, 0, 0],
+        ];
+        assert_eq!(told(&[0, -223, -308]), (true, extended.concat(), all));
+        // A viewer that knows neither sees what fits.
+        assert_eq!(told(&[0]), (false, vec![0, 0, 0, 1], None));
+    }
+
+    #[test]
+    fn extensions_are_announced_once_with_the_first_update_and_the_size_when_asked_again() {
+        let mut viewer = connection(Access::Full, &[0, -258, -316, -308]);
+        let frame = Frame::blank(100, 70);
+        say(&mut viewer, &request(0, [0, 0, 100, 70]));
+        let wanted = viewer.wanted(&frame).unwrap();
+        let sent = send(&mut viewer, &frame, &wanted);
+        let kinds: Vec<i32> =
+            [12, 24, 40].map(|at| i32::from_be_bytes(sent[at..at + 4].try_into().unwrap())).into();
+        assert_eq!((&sent[..4], kinds), (&[0, 0, 0, 2][..], vec![-258, -316, -308]));
+        say(&mut viewer, &request(1, [0, 0, 100, 70]));
+        assert_eq!(viewer.wanted(&frame), None);
+        say(&mut viewer, &request(0, [0, 0, 100, 70]));
+        let wanted = viewer.wanted(&frame).unwrap();
+        assert_eq!(send(&mut viewer, &frame, &wanted)[12..16], (-308_i32).to_be_bytes());
+    }
+
+    #[test]
+    fn a_spectator_does_nothing_and_its_wish_for_another_size_is_refused() {
+        let key = [4, 1, 0, 0, 0, 0, 0, 97];
+        let resize = [251, 0, 3, 32, 2, 88, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 32, 2, 88, 0, 0, 0, 0];
+        let mut spectator = connection(Access::ViewOnly, &[0, -308]);
+        assert_eq!(say(&mut spectator, &[&key[..], &resize].concat()), [Said::Nothing, Said::Nothing]);
+        assert_eq!(spectator.take_output()[..8], [0, 0, 0, 1, 0, 1, 0, 1]);
+        assert_eq!(spectator.releases(), []);
+        let mut controller = connection(Access::Full, &[0]);
+        let pressed = ClientMessage::Key { down: true, keysym: 97 };
+        assert_eq!(say(&mut controller, &key), [Said::Input(pressed)]);
+        assert_eq!(controller.releases(), [ClientMessage::Key { down: false, keysym: 97 }]);
+    }
+
+    #[test]
+    fn the_pointer_is_shown_in_the_form_that_novnc_draws_right() {
+        let form = |list: &[i32]| connection(Access::Full, list).cursor_form();
+        assert_eq!(form(&[-239, 0x574d_5664]), Some(CursorForm::Vmware));
+        assert_eq!(form(&[-239, -314]), Some(CursorForm::WithAlpha));
+        assert_eq!(form(&[-239]), Some(CursorForm::Masked));
+        assert_eq!(form(&[0]), None);
+    }
+
+    #[test]
+    fn a_refresh_takes_no_request_from_a_viewer_that_is_pushed_to() {
+        let mut viewer = connection(Access::Full, &[7, -26, -312, -313]);
+        assert_eq!(viewer.refresh(vec![area(0, 0, 64, 64)]), None, "it does not wait");
+        say(&mut viewer, &CONTINUE);
+        let frame = Frame::blank(100, 70);
+        let wanted = viewer.wanted(&frame).unwrap();
+        assert_eq!(wanted.class.quality, Some(6));
+        send(&mut viewer, &frame, &wanted);
+        let refresh = viewer.refresh(vec![area(0, 0, 64, 64)]).unwrap();
+        assert_eq!(refresh.class.quality, None);
+        send(&mut viewer, &frame, &refresh);
+        assert_eq!(viewer.seen(), frame.serial());
+        assert_eq!(viewer.refresh(vec![]), None);
+    }
+}

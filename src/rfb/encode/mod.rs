@@ -1,0 +1,29 @@
+//! From a frame to the bytes of an update (RFC 6143 §7.6.1, §7.7; rfbproto, Tight).
+//!
+//! | file | what is in it |
+//! | --- | --- |
+//! | `class.rs` | what viewers have in common who can be sent the same bytes |
+//! | `pieces.rs` | which rectangles a change is sent as |
+//! | `palette.rs` | how many colours a rectangle has, and which |
+//! | `pixels.rs` | pixels in the viewer's format |
+//! | `tight.rs` | Tight, each rectangle good without those before it |
+//! | `encoder.rs` | all of it for one rectangle |
+//!
+//! **Invariant:** no rectangle refers to an earlier one, so that its bytes are good for every viewer of its class: each zlib
+//! stream is reset in the rectangle that uses it.
+
+mod class;
+mod encoder;
+mod palette;
+mod pieces;
+mod pixels;
+mod tight;
+
+pub use class::{Class, Method};
+pub use encoder::{Encoded, Encoder};
+pub use pieces::{Piece, pieces};
+pub(super) use pixels::put_pixel;
+pub use tight::Error;
+
+#[cfg(test)]
+mod tests;
