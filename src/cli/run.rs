@@ -79,9 +79,9 @@ pub(super) fn programs(config: &Config) -> Vec<(&'static str, &Path, &'static st
     let mut programs = Vec::new();
     let x11vnc = match &session.rfb {
         RfbSource::X11vnc { program } => Some(program.as_path()),
-        RfbSource::External(_) => None,
+        RfbSource::Native | RfbSource::External(_) => None,
     };
-    if session.browser.is_some() || x11vnc.is_some() {
+    if session.browser.is_some() || !matches!(session.rfb, RfbSource::External(_)) {
         programs.push(("display.xvfb", session.display.xvfb.as_path(), "xvfb"));
     }
     programs.extend(x11vnc.map(|path| ("display.x11vnc", path, "x11vnc")));

@@ -108,6 +108,9 @@ pub(super) fn display(document: &mut Document) -> DisplayPart {
     let xvfb = section.path("xvfb", DEFAULT_XVFB);
     let program = section.path("x11vnc", DEFAULT_X11VNC);
     let rfb = rfb_source(&mut section, program);
+    if rfb == RfbSource::Native && depth.is_some_and(|depth| depth != DEFAULT_DEPTH) {
+        section.refuse("rfb", "\"native\" needs depth = 24");
+    }
     section.finish();
     DisplayPart {
         screen: display::Config { xvfb, width, height, depth: depth.unwrap_or(DEFAULT_DEPTH) },
@@ -116,17 +119,22 @@ pub(super) fn display(document: &mut Document) -> DisplayPart {
 }
 
 fn rfb_source(section: &mut Section<'_>, program: PathBuf) -> RfbSource {
-    let refusal =
-        || "must be \"x11vnc\" or { address = \"unix:/path\" } or { address = \"tcp:host:port\" }".to_owned();
-    let external = section.checked("rfb", Show::Value, |value: Value| match value {
+    let refusal = || {
+        "must be \"x11vnc\", \"native\" or { address = \"unix:/path\" } or { address = \"tcp:host:port\" }"
+            .to_owned()
+    };
+    let chosen = section.checked("rfb", Show::Value, |value: Value| match value {
         Value::String(name) if name == "x11vnc" => Ok(None),
+        Value::String(name) if name == "native" => Ok(Some(RfbSource::Native)),
         Value::Table(table) => match address_of(&table) {
-            Some(address) => rfb_address(address).map(Some).map_err(|problem| format!("address {problem}")),
+            Some(address) => rfb_address(address)
+                .map(|address| Some(RfbSource::External(address)))
+                .map_err(|problem| format!("address {problem}")),
             None => Err(refusal()),
         },
         _ => Err(refusal()),
     });
-    external.flatten().map_or(RfbSource::X11vnc { program }, RfbSource::External)
+    chosen.flatten().unwrap_or(RfbSource::X11vnc { program })
 }
 
 fn address_of(table: &Table) -> Option<&str> {

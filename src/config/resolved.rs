@@ -88,6 +88,10 @@ fn session(page: &mut Page, config: &Config) {
             page.text("rfb", "x11vnc");
             page.path("x11vnc", program);
         }
+        RfbSource::Native => {
+            page.text("rfb", "native");
+            page.comment("x11vnc", "not used");
+        }
         RfbSource::External(address) => {
             page.bare("rfb", format_args!("{{ address = {} }}", quoted(address)));
             page.comment("x11vnc", "not used");

@@ -7,7 +7,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use x11rb_protocol::connect::Connect;
 use x11rb_protocol::errors::ConnectError;
-use x11rb_protocol::protocol::xproto::{AtomEnum, ChangePropertyRequest, GetInputFocusRequest, PropMode};
+use x11rb_protocol::protocol::xproto::{
+    AtomEnum, ChangePropertyRequest, GetInputFocusRequest, PropMode, Setup,
+};
 
 use super::auth::{Cookie, PROTOCOL};
 
@@ -38,6 +40,35 @@ pub enum Error {
     NoScreen,
 }
 
+/// Connects with the display's cookie, to a server that runs as `owner` where one is given.
+///
+/// # Errors
+/// When the socket is not there or not the owner's, or the server refuses.
+pub(super) async fn shake_hands(
+    socket: &Path,
+    cookie: &Cookie,
+    owner: Option<u32>,
+) -> Result<(UnixStream, Setup), Error> {
+    let mut stream = UnixStream::connect(socket).await?;
+    let uid = stream.peer_cred()?.uid();
+    if owner.is_some_and(|owner| owner != uid) {
+        return Err(Error::Stranger(uid));
+    }
+    let (mut connect, setup) =
+        Connect::with_authorization(PROTOCOL.as_bytes().to_vec(), cookie.expose().to_vec());
+    stream.write_all(&setup).await?;
+    loop {
+        let read = stream.read(connect.buffer()).await?;
+        if read == 0 {
+            return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
+        }
+        if connect.advance(read) {
+            break;
+        }
+    }
+    Ok((stream, connect.into_setup()?))
+}
+
 /// An open connection. It has no windows and selects no events.
 pub struct Connection {
     stream: UnixStream,
@@ -50,24 +81,7 @@ impl Connection {
     /// # Errors
     /// When the socket is not there or not the owner's, or the server refuses.
     pub async fn open(socket: &Path, cookie: &Cookie, owner: Option<u32>) -> Result<Self, Error> {
-        let mut stream = UnixStream::connect(socket).await?;
-        let uid = stream.peer_cred()?.uid();
-        if owner.is_some_and(|owner| owner != uid) {
-            return Err(Error::Stranger(uid));
-        }
-        let (mut connect, setup) =
-            Connect::with_authorization(PROTOCOL.as_bytes().to_vec(), cookie.expose().to_vec());
-        stream.write_all(&setup).await?;
-        loop {
-            let read = stream.read(connect.buffer()).await?;
-            if read == 0 {
-                return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
-            }
-            if connect.advance(read) {
-                break;
-            }
-        }
-        let setup = connect.into_setup()?;
+        let (stream, setup) = shake_hands(socket, cookie, owner).await?;
         let root = setup.roots.first().ok_or(Error::NoScreen)?.root;
         Ok(Self { stream, root })
     }

@@ -3,9 +3,12 @@
 //! **Invariant:** no display runs without a cookie, and only its session's uid and the daemon can read that cookie.
 
 mod auth;
+mod client;
 pub mod config;
 mod connection;
+mod framebuffer;
 mod number;
+pub mod screen;
 mod xvfb;
 
 pub use auth::Cookie;

@@ -36,6 +36,8 @@ pub struct Display {
     /// The file that clients present as `XAUTHORITY`.
     pub authority: Arc<Path>,
     cookie: Cookie,
+    /// The directory of its screen's memory.
+    screen: Arc<Path>,
     /// Whose the server must be.
     owner: Option<u32>,
 }
@@ -59,6 +61,25 @@ impl Display {
         self.address.borrow().clone().ok_or_else(|| ProgramError::new("the display is not up"))
     }
 
+    /// What it takes to get into the running X server: its socket, the cookie, and whose it must be.
+    pub(super) fn door(&self) -> std::io::Result<(PathBuf, Cookie, Option<u32>)> {
+        let address = self.address.borrow().clone();
+        let address = address.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotConnected))?;
+        Ok((address.socket, self.cookie.clone(), self.owner))
+    }
+
+    /// Waits until a server is up. Pending for ever once there will be none any more.
+    pub(super) async fn up(&self) {
+        if self.address.clone().wait_for(Option::is_some).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Where the running server keeps its screen, and whose the file must be.
+    pub(super) fn screen(&self) -> (&Path, Option<u32>) {
+        (&self.screen, self.owner)
+    }
+
     /// A connection to the running X server.
     ///
     /// # Errors
@@ -77,6 +98,7 @@ pub struct Xvfb {
     home: PathBuf,
     authority: Arc<Path>,
     cookie: Cookie,
+    screen: Arc<Path>,
     number: u32,
     /// Where it listens, as the host sees it.
     socket: PathBuf,
@@ -90,16 +112,16 @@ pub struct Xvfb {
 impl Xvfb {
     /// An X server that will run in `confinement` with the cookie that stands in `authority`, always under the number of
     /// `reservation`, which has to outlive it. In a space its socket lies in the session's own `/tmp`, and a link stands
-    /// for it in the host's.
+    /// for it in the host's. The memory of its screen is a file in `screen`, a directory of the session's.
     pub fn new(
         config: Config,
         reservation: &Reservation,
         confinement: Confinement,
         home: PathBuf,
-        authority: PathBuf,
+        (authority, screen): (PathBuf, PathBuf),
         cookie: Cookie,
     ) -> Self {
-        let authority = Arc::from(authority);
+        let (authority, screen) = (Arc::from(authority), Arc::from(screen));
         let usual = reservation.socket();
         let (socket, link) = match &confinement.space {
             Some(space) => (inside(space, &usual), Some(usual)),
@@ -111,6 +133,7 @@ impl Xvfb {
             home,
             authority,
             cookie,
+            screen,
             number: reservation.number(),
             socket,
             link,
@@ -125,6 +148,7 @@ impl Xvfb {
             address: self.address.subscribe(),
             authority: Arc::clone(&self.authority),
             cookie: self.cookie.clone(),
+            screen: Arc::clone(&self.screen),
             owner: self.confinement.uid(),
         }
     }
@@ -134,6 +158,8 @@ impl Xvfb {
         let mut args: Vec<OsString> = vec![format!(":{}", self.number).into()];
         args.extend(["-displayfd", READY_FD, "-screen", "0"].into_iter().map(OsString::from));
         args.push(format!("{width}x{height}x{depth}").into());
+        args.push("-fbdir".into());
+        args.push(self.screen.as_os_str().to_owned());
         args.push("-auth".into());
         args.push(self.authority.as_os_str().to_owned());
         // -auth alone turns access control on; without -nolisten local the abstract socket would be open to other
@@ -263,7 +289,7 @@ mod tests {
             &reservation,
             Confinement::default(),
             "/".into(),
-            "/run/a".into(),
+            ("/run/a".into(), "/run/fb".into()),
             Cookie::generate().unwrap(),
         );
         (reservation, xvfb)
@@ -276,7 +302,7 @@ mod tests {
         let text: Vec<_> = args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
         let line = text.join(" ");
         assert!(line.starts_with(&format!(":{} ", reservation.number())), "{line}");
-        assert!(line.contains("-auth /run/a"), "{line}");
+        assert!(line.contains("-fbdir /run/fb -auth /run/a"), "{line}");
         assert!(line.contains("-nolisten tcp -nolisten local"), "{line}");
         assert!(line.contains("-screen 0 800x600x24"), "{line}");
         assert!(!text.iter().any(|arg| arg == "-ac"), "{line}");

@@ -12,7 +12,7 @@ use super::spec::Parts;
 use super::status::BROWSER;
 use super::viewer::Facts;
 use crate::browser::{Chromium, Owner, Places, Ports, ProfileDir, ProfileError, Screen};
-use crate::display::{Cookie, Reservation, ReserveError, Xvfb};
+use crate::display::{Cookie, Reservation, ReserveError, Xvfb, screen};
 use crate::ids::ProfileName;
 use crate::supervise::{Confinement, Identity, Program, RestartPolicy, ServiceSpec, Timing};
 use crate::sys::{Host, SpaceError, SpaceSpec};
@@ -21,6 +21,8 @@ use crate::vnc::{RfbAddress, RfbSource, X11vnc};
 /// Between probes, and for one probe: a hung service shows in health within the sum, 2 s at the most.
 const PROBE_INTERVAL: Duration = Duration::from_millis(1000);
 const PROBE_DEADLINE: Duration = Duration::from_millis(900);
+/// Between two frames: 60 a second.
+const FRAME_INTERVAL: Duration = Duration::from_micros(16_667);
 /// From TERM to the kill.
 const TERM_GRACE: Duration = Duration::from_secs(5);
 
@@ -96,10 +98,23 @@ pub(super) struct Ground {
     profile: Option<Arc<ProfileDir>>,
 }
 
+/// Where a session's picture comes from.
+pub(super) enum Picture {
+    /// An RFB server.
+    Of(RfbAddress),
+    /// Its display itself.
+    Native {
+        /// What viewers are served from.
+        screen: screen::Screen,
+        /// To be run for as long as the session.
+        task: screen::ScreenTask,
+    },
+}
+
 /// A session that is ready to be started.
 pub(super) struct Assembly {
     pub(super) services: Vec<ServiceSpec>,
-    pub(super) rfb: RfbAddress,
+    pub(super) picture: Picture,
     pub(super) facts: Facts,
     /// The browser, for those who give it other settings before it starts.
     pub(super) browser: Option<Arc<Chromium>>,
@@ -110,7 +125,7 @@ impl Ground {
     pub(super) fn prepare(site: &Site, parts: &Parts, profile: Option<&ProfileName>) -> Result<Self, Error> {
         let runtime = RuntimeDir::create(&site.host, site.slot, site.identity)?;
         let (mut reservation, mut cookie) = (None, None);
-        if parts.browser.is_some() || matches!(parts.rfb, RfbSource::X11vnc { .. }) {
+        if parts.browser.is_some() || !matches!(parts.rfb, RfbSource::External(_)) {
             let fresh = Cookie::generate().map_err(Error::Random)?;
             fresh.write(&runtime.authority(), site.identity).map_err(Error::Cookie)?;
             cookie = Some(fresh);
@@ -182,14 +197,18 @@ impl Ground {
                 number,
                 confinement.clone(),
                 runtime.tmp(),
-                runtime.authority(),
+                (runtime.authority(), runtime.screen()),
                 cookie.clone(),
             );
             facts.display = Some(xvfb.display());
             services.push(service("xvfb", &[], Arc::new(xvfb), DISPLAY_TIMING));
         }
 
-        let rfb = match (&parts.rfb, &facts.display) {
+        let picture = match (&parts.rfb, &facts.display) {
+            (RfbSource::Native, Some(display)) => {
+                let (screen, task) = screen::Screen::new(display.clone(), FRAME_INTERVAL);
+                Picture::Native { screen, task }
+            }
             (RfbSource::X11vnc { program }, Some(display)) => {
                 let x11vnc = X11vnc::new(
                     program.clone(),
@@ -200,10 +219,12 @@ impl Ground {
                 );
                 let address = x11vnc.address();
                 services.push(service("x11vnc", &["xvfb"], Arc::new(x11vnc), DISPLAY_TIMING));
-                address
+                Picture::Of(address)
             }
-            (RfbSource::X11vnc { .. }, None) => RfbAddress::Unix(runtime.rfb_socket()),
-            (RfbSource::External(address), _) => address.clone(),
+            (RfbSource::X11vnc { .. } | RfbSource::Native, None) => {
+                Picture::Of(RfbAddress::Unix(runtime.rfb_socket()))
+            }
+            (RfbSource::External(address), _) => Picture::Of(address.clone()),
         };
 
         let mut browser = None;
@@ -224,7 +245,7 @@ impl Ground {
             let spec = service(BROWSER, &["xvfb"], chromium, BROWSER_TIMING);
             services.push(ServiceSpec { held: hold_browser, ..spec });
         }
-        Assembly { services, rfb, facts, browser }
+        Assembly { services, picture, facts, browser }
     }
 }
 

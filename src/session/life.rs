@@ -13,7 +13,7 @@ use super::events::{EventLog, Happening};
 use super::external;
 use super::handle::Desk;
 use super::handoff::Handoffs;
-use super::launch::{self, Assembly, Ground, Site};
+use super::launch::{self, Assembly, Ground, Picture, Site};
 use super::ledger::{Entry, Ledger};
 use super::publish::{Chronicle, Sources, publish_status, tab_crashed};
 use super::record::{Cause, End, SessionRecord, Warmth};
@@ -26,7 +26,8 @@ use crate::ids::ProfileName;
 use crate::supervise::{Group, GroupHandle, GroupStatus, ServiceState, StopReport};
 use crate::sys::{Host, Limits};
 use crate::tasks::{Blocking, Scope, caught};
-use crate::vnc::{Activity, RfbAddress, RfbSource};
+use crate::vnc::native::Studio;
+use crate::vnc::{Activity, RfbSource};
 
 /// For directories, cookie and profile; after it, whoever waits is told. A large profile changes hands file by file.
 const ASSEMBLY_DEADLINE: Duration = Duration::from_secs(20);
@@ -123,7 +124,7 @@ struct Standing {
     /// Everything that runs for it in this process.
     scope: Scope,
     group: GroupHandle,
-    rfb: RfbAddress,
+    backend: Backend,
     facts: Facts,
     browser: Option<Arc<Chromium>>,
     ground: Ground,
@@ -256,9 +257,18 @@ impl Life {
             }
         }
         match self.group_on(&ground, parts, limits, hold_browser).await {
-            Ok((scope, group, Assembly { rfb, facts, browser, .. })) => {
+            Ok((mut scope, group, Assembly { picture, facts, browser, .. })) => {
                 group.rename(label);
-                Ok(Standing { scope, group, rfb, facts, browser, ground })
+                let is_external = matches!(parts.rfb, RfbSource::External(_));
+                let backend = match picture {
+                    Picture::Of(address) => Backend::Relay { address, external: is_external },
+                    Picture::Native { screen, task } => {
+                        let over = scope.token();
+                        scope.spawn("screen", task.run(over));
+                        Backend::Native { screen, studio: Studio::default() }
+                    }
+                };
+                Ok(Standing { scope, group, backend, facts, browser, ground })
             }
             Err(error) => {
                 self.give_back(ground).await;
@@ -327,15 +337,17 @@ impl Life {
             events: self.events.clone(),
             entry: entry.clone(),
         };
-        let external = matches!(spec.made_of.rfb, RfbSource::External(_)).then(|| {
-            let state = watch::Sender::new(external::unknown());
-            let receiver = state.subscribe();
-            let over = standing.scope.token();
-            standing.scope.spawn("rfb watch", external::watch_server(standing.rfb.clone(), state, over));
-            receiver
-        });
+        let external = match &standing.backend {
+            Backend::Relay { address, external: true } => {
+                let state = watch::Sender::new(external::unknown());
+                let receiver = state.subscribe();
+                let over = standing.scope.token();
+                standing.scope.spawn("rfb watch", external::watch_server(address.clone(), state, over));
+                Some(receiver)
+            }
+            _ => None,
+        };
         let end = watch::Sender::new(None);
-        let is_external = external.is_some();
         let sources = Sources { services: standing.group.status(), external, end: end.subscribe() };
         let status = watch::Sender::new(sources.derive(None));
         let inner = Arc::new(Inner {
@@ -347,7 +359,7 @@ impl Life {
                 created: spec.created,
                 warmth,
             },
-            backend: Backend::Relay { address: standing.rfb.clone(), external: is_external },
+            backend: standing.backend.clone(),
             supervisor: Some(standing.group.clone()),
             status: status.subscribe(),
             terms: terms.clone(),

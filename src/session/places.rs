@@ -39,6 +39,7 @@ impl RuntimeDir {
         remove(&path)?;
         make_fresh(&path, owner)?;
         make_fresh(&path.join("tmp"), owner)?;
+        make_fresh(&path.join("screen"), owner)?;
         Ok(Self { path })
     }
 
@@ -48,6 +49,11 @@ impl RuntimeDir {
 
     pub(super) fn rfb_socket(&self) -> PathBuf {
         self.path.join("rfb.sock")
+    }
+
+    /// For the memory of the X server's screen.
+    pub(super) fn screen(&self) -> PathBuf {
+        self.path.join("screen")
     }
 
     pub(super) fn tmp(&self) -> PathBuf {

@@ -71,7 +71,7 @@ impl Spec {
     ) -> Result<Self, Denial> {
         let mut made_of = Parts::of(template);
         // Whatever the picture of the configuration's own session, a requested one shows its own display.
-        let own_picture = matches!(made_of.rfb, RfbSource::X11vnc { .. });
+        let own_picture = !matches!(made_of.rfb, RfbSource::External(_));
         let (Kind::Chromium, Some(browser), true) = (request.kind, &mut made_of.browser, own_picture) else {
             return Err(Denial::KindUnavailable(request.kind));
         };

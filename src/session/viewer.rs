@@ -18,10 +18,12 @@ use super::request::Kind;
 use super::status::{SessionState, SessionStatus};
 use crate::browser::Endpoint;
 use crate::clock::unix_ms;
+use crate::display::screen::Screen;
 use crate::ids::{HandoffId, ProfileName, SessionId, UserId};
 use crate::rfb::Access;
 use crate::store::SessionKey;
 use crate::supervise::GroupHandle;
+use crate::vnc::native::{self, NativeEnd, NativeOptions, Studio};
 use crate::vnc::relay::{self, RelayEnd, RelayOptions};
 use crate::vnc::{Activity, RfbAddress};
 
@@ -75,6 +77,7 @@ pub(super) struct Terms {
 }
 
 /// What a viewer is shown.
+#[derive(Clone)]
 pub(super) enum Backend {
     /// The picture of an RFB server.
     Relay {
@@ -82,6 +85,13 @@ pub(super) enum Backend {
         address: RfbAddress,
         /// Whether somebody else runs it.
         external: bool,
+    },
+    /// A display of ours.
+    Native {
+        /// Its picture, and a way to act on it.
+        screen: Screen,
+        /// Where its pictures are encoded.
+        studio: Studio,
     },
     /// The bytes of a test's own server.
     #[cfg(test)]
@@ -344,8 +354,34 @@ impl ViewerTicket {
                 let end = relay::run(tx, &mut rx, address, &options, activity).await;
                 if rx.take_result().is_some() { ViewerEnd::SessionEnded } else { self.judge(end) }
             }
+            Backend::Native { screen, studio } => {
+                let options = NativeOptions {
+                    access: self.access,
+                    desktop_name: format!("valetd {}", inner.about.id),
+                    handshake_deadline: HANDSHAKE_DEADLINE,
+                    send_deadline,
+                    picture_deadline: UPSTREAM_DEADLINE,
+                };
+                let mut rx = rx.take_until(Box::pin(self.session.over()));
+                let end = native::run(tx, &mut rx, screen, studio, &options, activity).await;
+                if rx.take_result().is_some() { ViewerEnd::SessionEnded } else { self.judge_native(end) }
+            }
             #[cfg(test)]
             Backend::Splice(splice) => splice.serve(self.access, tx, rx, send_deadline, activity).await,
+        }
+    }
+
+    fn judge_native(&self, end: NativeEnd) -> ViewerEnd {
+        match end {
+            NativeEnd::Left => ViewerEnd::Left,
+            NativeEnd::Misbehaved(how) => ViewerEnd::Misbehaved(crate::errors::chain(&how)),
+            NativeEnd::TooSlow => ViewerEnd::TooSlow,
+            NativeEnd::NoPicture => ViewerEnd::DisplayRestarting,
+            NativeEnd::Encoding(error) => {
+                let error = crate::errors::chain(&error);
+                tracing::error!(session = %self.session.id(), error, "the picture cannot be encoded");
+                ViewerEnd::DisplayLost
+            }
         }
     }
 

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 /// The RFB server behind the gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RfbSource {
+    /// The display itself, served by us.
+    Native,
     /// x11vnc under our supervision, on a Unix socket.
     X11vnc {
         /// Path of x11vnc.

@@ -3,6 +3,7 @@
 pub mod activity;
 mod clipboard;
 pub mod config;
+pub mod native;
 mod pump;
 pub mod relay;
 pub mod upstream;

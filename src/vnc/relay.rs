@@ -114,7 +114,12 @@ where
 }
 
 /// The viewer's handshake up to and with ServerInit; gives what the viewer sent behind it.
-async fn greet<Tx, Rx, E>(tx: &mut Tx, rx: &mut Rx, init: &ServerInit, name: &str) -> Result<Bytes, RelayEnd>
+pub(super) async fn greet<Tx, Rx, E>(
+    tx: &mut Tx,
+    rx: &mut Rx,
+    init: &ServerInit,
+    name: &str,
+) -> Result<Bytes, RelayEnd>
 where
     Tx: Sink<Bytes, Error = E> + Unpin + Send,
     Rx: Stream<Item = Result<Bytes, E>> + Unpin + Send,

@@ -12,6 +12,7 @@ mod faults_sessions;
 mod handoffs;
 mod identity;
 mod isolation;
+mod native;
 mod relay;
 mod sessions;
 mod soak;

@@ -1,0 +1,335 @@
+//! A client of an X server that asks, and hears of events. Requests and replies by x11rb-protocol, bytes by tokio.
+
+use std::collections::VecDeque;
+use std::io;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use x11rb_protocol::errors::ParseError;
+use x11rb_protocol::protocol::xproto::{QueryExtensionRequest, Setup};
+use x11rb_protocol::protocol::{Event, damage, xfixes, xtest};
+use x11rb_protocol::x11_utils::{
+    ExtInfoProvider, ExtensionInformation, ReplyRequest, Request, TryParse as _, VoidRequest,
+};
+
+use super::connection::{self, shake_hands};
+use super::xvfb::Display;
+
+/// Every reply, event and error begins with a packet of this size (X protocol, "Encoding").
+const PACKET: usize = 32;
+const ERROR: u8 = 0;
+const REPLY: u8 = 1;
+/// An event with a length, like a reply (X Generic Event Extension).
+const GENERIC_EVENT: u8 = 35;
+/// The longest reply that is taken: the server runs as the session, and may announce anything. A cursor of 256×256 pixels
+/// has a quarter of it.
+const LONGEST: usize = 1 << 20;
+/// Events that may wait for a reply to come; beyond it the server makes a fool of us.
+const MOST_EVENTS: usize = 4096;
+/// Bytes taken at once: a burst of some hundred events.
+const READ: usize = 16 * 1024;
+
+/// Extensions that are used, in the order of [`Client::extensions`].
+const EXTENSIONS: [&str; 3] =
+    [damage::X11_EXTENSION_NAME, xfixes::X11_EXTENSION_NAME, xtest::X11_EXTENSION_NAME];
+
+/// Why the X server is of no more use.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    /// It did not let us in.
+    #[error("no connection to the X server")]
+    Connect(#[from] connection::Error),
+    /// The connection broke.
+    #[error("the connection to the X server broke")]
+    Io(#[from] io::Error),
+    /// It said something that is no X11.
+    #[error("the X server does not speak X11")]
+    Parse(#[from] ParseError),
+    /// Longer than anything that was asked for.
+    #[error("the X server announced a message of {0} bytes")]
+    TooLong(usize),
+    /// More events than anybody could have made in that time.
+    #[error("the X server sent over {MOST_EVENTS} events before an answer")]
+    Flood,
+    /// It lacks an extension.
+    #[error("the X server has no {0}")]
+    Missing(&'static str),
+    /// It refused a request.
+    #[error("the X server refused request {major}.{minor} with error {code}")]
+    Refused {
+        /// Major opcode of the request.
+        major: u8,
+        /// Minor opcode.
+        minor: u16,
+        /// Code of the error.
+        code: u8,
+    },
+}
+
+/// An open connection.
+pub(super) struct Client {
+    stream: UnixStream,
+    setup: Setup,
+    extensions: Extensions,
+    /// Of the last request.
+    sequence: u16,
+    /// Requests that are not sent yet.
+    out: Vec<u8>,
+    /// What came and is no whole message yet.
+    buffer: Vec<u8>,
+    events: VecDeque<Event>,
+}
+
+#[derive(Default)]
+struct Extensions(Vec<(&'static str, ExtensionInformation)>);
+
+impl Client {
+    /// Connects to the running server of `display`.
+    pub(super) async fn open(display: &Display) -> Result<Self, Error> {
+        let (socket, cookie, owner) = display.door()?;
+        let (stream, setup) = shake_hands(&socket, &cookie, owner).await?;
+        let mut client = Self {
+            stream,
+            setup,
+            extensions: Extensions::default(),
+            sequence: 0,
+            out: Vec::new(),
+            buffer: Vec::new(),
+            events: VecDeque::new(),
+        };
+        for name in EXTENSIONS {
+            let reply = client.ask(QueryExtensionRequest { name: name.as_bytes().into() }).await?;
+            if !reply.present {
+                return Err(Error::Missing(name));
+            }
+            let information = ExtensionInformation {
+                major_opcode: reply.major_opcode,
+                first_event: reply.first_event,
+                first_error: reply.first_error,
+            };
+            client.extensions.0.push((name, information));
+        }
+        // Both want to hear a version before anything else.
+        let version = damage::QueryVersionRequest { client_major_version: 1, client_minor_version: 1 };
+        client.ask(version).await?;
+        client.ask(xfixes::QueryVersionRequest { client_major_version: 4, client_minor_version: 0 }).await?;
+        Ok(client)
+    }
+
+    pub(super) fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// A request without a reply. It goes out with the next flush; an error that it leads to comes as an event.
+    pub(super) fn tell<R: VoidRequest>(&mut self, request: R) {
+        self.put(request);
+    }
+
+    /// Sends what was told.
+    pub(super) async fn flush(&mut self) -> Result<(), Error> {
+        self.stream.write_all(&self.out).await?;
+        self.out.clear();
+        Ok(())
+    }
+
+    /// A request and its reply. Not cancel safe.
+    ///
+    /// # Errors
+    /// [`Error::Refused`], after which the connection is as good as before; others end it.
+    pub(super) async fn ask<R: ReplyRequest>(&mut self, request: R) -> Result<R::Reply, Error> {
+        let sequence = self.put(request);
+        self.flush().await?;
+        loop {
+            while let Some(message) = self.take()? {
+                match message.first() {
+                    Some(&REPLY) if sequence_of(&message) == sequence => {
+                        return Ok(R::Reply::try_parse(&message)?.0);
+                    }
+                    Some(&ERROR) if sequence_of(&message) == sequence => return Err(refused(&message)),
+                    _ => self.keep(&message)?,
+                }
+            }
+            self.read().await?;
+        }
+    }
+
+    /// The next event. Cancel safe.
+    pub(super) async fn event(&mut self) -> Result<Event, Error> {
+        loop {
+            if let Some(event) = self.ready_event()? {
+                return Ok(event);
+            }
+            self.read().await?;
+        }
+    }
+
+    /// An event that has come already.
+    pub(super) fn ready_event(&mut self) -> Result<Option<Event>, Error> {
+        while self.events.is_empty() {
+            match self.take()? {
+                Some(message) => self.keep(&message)?,
+                None => break,
+            }
+        }
+        Ok(self.events.pop_front())
+    }
+
+    fn put<R: Request>(&mut self, request: R) -> u16 {
+        let opcode =
+            R::EXTENSION_NAME.and_then(|name| self.extensions.of(name)).map_or(0, |known| known.major_opcode);
+        let (bytes, _no_fds) = request.serialize(opcode);
+        self.out.extend(bytes);
+        self.sequence = self.sequence.wrapping_add(1);
+        self.sequence
+    }
+
+    fn keep(&mut self, message: &[u8]) -> Result<(), Error> {
+        // A reply that nobody waits for any more is of no interest.
+        if message.first() == Some(&REPLY) {
+            return Ok(());
+        }
+        if self.events.len() >= MOST_EVENTS {
+            return Err(Error::Flood);
+        }
+        self.events.push_back(Event::parse(message, &self.extensions)?);
+        Ok(())
+    }
+
+    /// A whole message off the buffer.
+    fn take(&mut self) -> Result<Option<Vec<u8>>, Error> {
+        let Some(head) = self.buffer.first_chunk::<PACKET>() else { return Ok(None) };
+        let mut length = PACKET;
+        if matches!(head[0] & 0x7f, REPLY | GENERIC_EVENT) {
+            let words = u32::from_ne_bytes([head[4], head[5], head[6], head[7]]);
+            length = usize::try_from(words).unwrap_or(usize::MAX).saturating_mul(4).saturating_add(PACKET);
+        }
+        if length > LONGEST {
+            return Err(Error::TooLong(length));
+        }
+        if self.buffer.len() < length {
+            return Ok(None);
+        }
+        let rest = self.buffer.split_off(length);
+        Ok(Some(std::mem::replace(&mut self.buffer, rest)))
+    }
+
+    async fn read(&mut self) -> Result<(), Error> {
+        self.buffer.reserve(READ);
+        match self.stream.read_buf(&mut self.buffer).await? {
+            0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn sequence_of(message: &[u8]) -> u16 {
+    match message {
+        [_, _, low, high, ..] => u16::from_ne_bytes([*low, *high]),
+        _ => 0,
+    }
+}
+
+/// Errors (X protocol, "Encoding"): code at 1, minor opcode at 8, major at 10.
+fn refused(message: &[u8]) -> Error {
+    match message {
+        [_, code, _, _, _, _, _, _, minor0, minor1, major, ..] => {
+            Error::Refused { major: *major, minor: u16::from_ne_bytes([*minor0, *minor1]), code: *code }
+        }
+        _ => Error::Parse(ParseError::InsufficientData),
+    }
+}
+
+impl Extensions {
+    fn of(&self, name: &str) -> Option<&ExtensionInformation> {
+        self.0.iter().find(|(known, _)| *known == name).map(|(_, information)| information)
+    }
+
+    fn before(
+        &self,
+        code: u8,
+        base: impl Fn(&ExtensionInformation) -> u8,
+    ) -> Option<(&str, ExtensionInformation)> {
+        let below = self.0.iter().filter(|(_, information)| base(information) <= code);
+        let nearest = below.max_by_key(|(_, information)| base(information));
+        nearest.map(|(name, information)| (*name, *information))
+    }
+}
+
+impl ExtInfoProvider for Extensions {
+    fn get_from_major_opcode(&self, opcode: u8) -> Option<(&str, ExtensionInformation)> {
+        let found = self.0.iter().find(|(_, information)| information.major_opcode == opcode);
+        found.map(|(name, information)| (*name, *information))
+    }
+
+    fn get_from_event_code(&self, code: u8) -> Option<(&str, ExtensionInformation)> {
+        self.before(code, |information| information.first_event)
+    }
+
+    fn get_from_error_code(&self, code: u8) -> Option<(&str, ExtensionInformation)> {
+        self.before(code, |information| information.first_error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use x11rb_protocol::protocol::xproto::GetInputFocusRequest;
+
+    use super::*;
+
+    /// A client whose server is the test.
+    fn client() -> (Client, UnixStream) {
+        let (stream, server) = UnixStream::pair().unwrap();
+        let client = Client {
+            stream,
+            setup: Setup::default(),
+            extensions: Extensions::default(),
+            sequence: 0,
+            out: Vec::new(),
+            buffer: Vec::new(),
+            events: VecDeque::new(),
+        };
+        (client, server)
+    }
+
+    fn packet(kind: u8, sequence: u16, words: u32) -> Vec<u8> {
+        let mut packet = vec![0; PACKET];
+        packet[0] = kind;
+        packet[2..4].copy_from_slice(&sequence.to_ne_bytes());
+        packet[4..8].copy_from_slice(&words.to_ne_bytes());
+        packet
+    }
+
+    async fn ask(packets: &[Vec<u8>]) -> (Client, Result<(), Error>) {
+        let (mut client, mut server) = client();
+        server.write_all(&packets.concat()).await.unwrap();
+        let answer = client.ask(GetInputFocusRequest).await.map(drop);
+        (client, answer)
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_found_among_events_which_are_kept() {
+        // MappingNotify.
+        let (mut client, answer) = ask(&[packet(34, 1, 0), packet(REPLY, 1, 0), packet(34, 1, 0)]).await;
+        answer.unwrap();
+        for _ in 0..2 {
+            assert!(matches!(client.ready_event().unwrap(), Some(Event::MappingNotify(_))));
+        }
+        assert!(client.ready_event().unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_refusal_names_the_request_and_ends_nothing() {
+        let mut error = packet(ERROR, 1, 0);
+        (error[1], error[8], error[10]) = (10, 4, 130);
+        let (_, answer) = ask(&[error]).await;
+        assert!(matches!(answer, Err(Error::Refused { major: 130, minor: 4, code: 10 })), "{answer:?}");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_announces_a_gigabyte_or_floods_is_given_up() {
+        let (_, answer) = ask(&[packet(REPLY, 1, 1 << 28)]).await;
+        assert!(matches!(answer, Err(Error::TooLong(_))), "{answer:?}");
+        let (_, answer) = ask(&vec![packet(34, 1, 0); MOST_EVENTS + 1]).await;
+        assert!(matches!(answer, Err(Error::Flood)), "{answer:?}");
+    }
+}

@@ -1,0 +1,173 @@
+//! What others hold of a screen.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::super::xvfb::Display;
+use super::watcher::Watcher;
+use crate::rfb::{Cursor, Frame};
+
+/// Acts that may wait for the X server. A viewer waits with more.
+const ACTS: usize = 256;
+
+/// Something that a viewer does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// A key goes down or up.
+    Key {
+        /// Pressed, else released.
+        down: bool,
+        /// X keysym; 0 where only the scancode is known.
+        keysym: u32,
+        /// XT scancode, with 0x80 for those behind 0xE0, where it is known.
+        scancode: Option<u32>,
+    },
+    /// The pointer is there now, with these buttons down: bit 0 is button 1, bit 8 is button 9.
+    Pointer {
+        /// Column.
+        x: u16,
+        /// Row.
+        y: u16,
+        /// Buttons.
+        buttons: u16,
+    },
+}
+
+/// A screen. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Screen {
+    frame: watch::Receiver<Arc<Frame>>,
+    cursor: watch::Receiver<Arc<Cursor>>,
+    acts: mpsc::Sender<Act>,
+    interest: Interest,
+}
+
+/// The task of a screen, before it runs.
+pub struct ScreenTask(Watcher);
+
+/// How many look on, and how many of those wait for a picture.
+#[derive(Debug, Clone)]
+pub(super) struct Interest {
+    pub(super) looking: Arc<watch::Sender<usize>>,
+    pub(super) waiting: Arc<watch::Sender<usize>>,
+    /// Counts those who want to know that the picture is of now, and up to which of them that was so.
+    pub(super) asked: Arc<watch::Sender<u64>>,
+    pub(super) answered: Arc<watch::Sender<u64>>,
+}
+
+impl Screen {
+    /// The screen of `display`, and the task that watches it. Between two frames lies `interval` at least.
+    pub fn new(display: Display, interval: Duration) -> (Self, ScreenTask) {
+        let frame = watch::Sender::new(Arc::new(Frame::blank(1, 1)));
+        let cursor = watch::Sender::new(Arc::default());
+        let (acts, inbox) = mpsc::channel(ACTS);
+        let none = || Arc::new(watch::Sender::new(0));
+        let counter = || Arc::new(watch::Sender::new(0));
+        let interest = Interest { looking: none(), waiting: none(), asked: counter(), answered: counter() };
+        let screen =
+            Self { frame: frame.subscribe(), cursor: cursor.subscribe(), acts, interest: interest.clone() };
+        (screen, ScreenTask(Watcher::new(display, interval, frame, cursor, inbox, interest)))
+    }
+
+    /// Begins to look on, until what this gives is dropped.
+    pub fn look(&self) -> Look {
+        Look { screen: self.clone(), _counted: Counted::new(&self.interest.looking) }
+    }
+
+    /// Does something on the screen, as soon as the X server takes it. Whether there is anybody to do it.
+    pub async fn act(&self, act: Act) -> bool {
+        self.acts.send(act).await.is_ok()
+    }
+}
+
+impl ScreenTask {
+    /// Watches until `over`.
+    pub async fn run(self, over: CancellationToken) {
+        over.run_until_cancelled_owned(self.0.run()).await;
+    }
+}
+
+/// Somebody who looks on.
+#[derive(Debug)]
+pub struct Look {
+    screen: Screen,
+    _counted: Counted,
+}
+
+impl Look {
+    /// The picture now.
+    pub fn frame(&self) -> Arc<Frame> {
+        Arc::clone(&self.screen.frame.borrow())
+    }
+
+    /// The pointer's image now.
+    pub fn cursor(&self) -> Arc<Cursor> {
+        Arc::clone(&self.screen.cursor.borrow())
+    }
+
+    /// Waits for a picture after the frame `seen`. Pictures are only taken while somebody waits. Pending for ever once there
+    /// will be none. Cancel safe.
+    pub async fn newer(&self, seen: u64) -> Arc<Frame> {
+        let _waiting = Counted::new(&self.screen.interest.waiting);
+        let mut frame = self.screen.frame.clone();
+        let newer = frame.wait_for(|frame| frame.serial() > seen).await.map(|frame| Arc::clone(&frame));
+        match newer {
+            Ok(frame) => frame,
+            Err(_ended) => std::future::pending().await,
+        }
+    }
+
+    /// Waits until the picture is no older than this call; where no X server is up, it stays the last one's.
+    pub fn fresh(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut number = 0;
+        self.screen.interest.asked.send_modify(|asked| {
+            *asked += 1;
+            number = *asked;
+        });
+        let mut answered = self.screen.interest.answered.subscribe();
+        async move {
+            // Its sender is kept by everybody who holds the screen.
+            let _answered = answered.wait_for(|answered| *answered >= number).await;
+        }
+    }
+
+    /// Waits for another image of the pointer than `known`. Cancel safe.
+    pub async fn other_cursor(&self, known: &Arc<Cursor>) -> Arc<Cursor> {
+        let mut cursor = self.screen.cursor.clone();
+        let other =
+            cursor.wait_for(|cursor| !Arc::ptr_eq(cursor, known)).await.map(|cursor| Arc::clone(&cursor));
+        match other {
+            Ok(cursor) => cursor,
+            Err(_ended) => std::future::pending().await,
+        }
+    }
+
+    /// Whether others look on as well.
+    pub fn is_shared(&self) -> bool {
+        *self.screen.interest.looking.borrow() > 1
+    }
+
+    /// The screen that is looked at.
+    pub fn screen(&self) -> &Screen {
+        &self.screen
+    }
+}
+
+#[derive(Debug)]
+struct Counted(Arc<watch::Sender<usize>>);
+
+impl Counted {
+    fn new(count: &Arc<watch::Sender<usize>>) -> Self {
+        count.send_modify(|count| *count += 1);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count = count.saturating_sub(1));
+    }
+}

@@ -1,0 +1,24 @@
+//! The screen of a display as viewers need it: its picture frame by frame, its pointer, and a way for keys and buttons in.
+//!
+//! One task has the connection to the X server ([`Screen::watch`]); everybody else holds a [`Screen`]. The X server may go
+//! and come back: who looks on keeps the picture that was there, and then gets the new one.
+//!
+//! | file | what is in it |
+//! | --- | --- |
+//! | `handle.rs` | what others hold |
+//! | `watcher.rs` | the task: from damage to frames |
+//! | `damage.rs` | what was drawn on, until it is looked at |
+//! | `cursor.rs` | the pointer's image |
+//! | `input.rs` | keys and buttons through XTEST |
+//! | `keyboard.rs` | which keys make a keysym |
+//!
+//! **Invariant:** with nobody looking nothing is asked of the X server and no timer runs.
+
+mod cursor;
+mod damage;
+mod handle;
+mod input;
+mod keyboard;
+mod watcher;
+
+pub use handle::{Act, Look, Screen, ScreenTask};

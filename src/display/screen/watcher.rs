@@ -1,0 +1,264 @@
+//! The task of a screen: from what the X server says was drawn on to frames, and from viewers' acts to the X server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use x11rb_protocol::protocol::damage::{CreateRequest, DestroyRequest, NotifyEvent, ReportLevel};
+use x11rb_protocol::protocol::xfixes::{
+    CursorNotifyMask, GetCursorImageRequest, HideCursorRequest, SelectCursorInputRequest,
+};
+use x11rb_protocol::protocol::{Event, xproto};
+
+use super::super::client::{self, Client};
+use super::super::framebuffer::{self, Framebuffer, Rows};
+use super::super::xvfb::Display;
+use super::cursor::cursor;
+use super::damage::Damage;
+use super::handle::{Act, Interest};
+use super::input::Input;
+use crate::errors::chain;
+use crate::rfb::client_message::Area;
+use crate::rfb::{Cursor, Frame};
+
+/// For the X server to let us in and tell what it has.
+const OPEN_DEADLINE: Duration = Duration::from_secs(5);
+/// Before a server that did not is tried again.
+const RETRY: Duration = Duration::from_millis(200);
+
+pub(super) struct Watcher {
+    display: Display,
+    interval: Duration,
+    frame: watch::Sender<Arc<Frame>>,
+    cursor: watch::Sender<Arc<Cursor>>,
+    inbox: mpsc::Receiver<Act>,
+    interest: Interest,
+}
+
+/// Why a server is watched no longer.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("cannot go on with the X server")]
+    Client(#[from] client::Error),
+    #[error("cannot go on with its screen")]
+    Screen(#[from] framebuffer::Error),
+    #[error("it did not answer within {} s", OPEN_DEADLINE.as_secs())]
+    Slow,
+}
+
+/// One X server, from the connection to its end.
+struct Server {
+    client: Client,
+    root: u32,
+    screen: Framebuffer,
+    rows: Rows,
+    input: Input,
+    /// What reports damage, while somebody looks.
+    damage: Option<u32>,
+    drawn: Damage,
+    /// When the next frame may be taken.
+    due: Instant,
+    cursor_changed: bool,
+}
+
+impl Watcher {
+    pub(super) fn new(
+        display: Display,
+        interval: Duration,
+        frame: watch::Sender<Arc<Frame>>,
+        cursor: watch::Sender<Arc<Cursor>>,
+        inbox: mpsc::Receiver<Act>,
+        interest: Interest,
+    ) -> Self {
+        Self { display, interval, frame, cursor, inbox, interest }
+    }
+
+    /// For ever: servers come and go.
+    pub(super) async fn run(mut self) {
+        loop {
+            self.wait_for_server().await;
+            let error = match timeout(OPEN_DEADLINE, Server::open(&self.display)).await {
+                Ok(Ok(mut server)) => match self.serve(&mut server).await {
+                    Ok(never) => match never {},
+                    Err(error) => error,
+                },
+                Ok(Err(error)) => error,
+                Err(_) => Error::Slow,
+            };
+            tracing::debug!(error = %chain(&error), "a screen is watched no longer");
+            sleep(RETRY).await;
+        }
+    }
+
+    /// What viewers do meanwhile is done nowhere.
+    async fn wait_for_server(&mut self) {
+        let mut asked = self.interest.asked.subscribe();
+        loop {
+            self.interest.answered.send_replace(*asked.borrow_and_update());
+            tokio::select! {
+                biased;
+                Some(_act) = self.inbox.recv() => {}
+                _ = asked.changed() => {}
+                () = self.display.up() => return,
+            }
+        }
+    }
+
+    async fn serve(&mut self, server: &mut Server) -> Result<std::convert::Infallible, Error> {
+        let (width, height) = server.screen.size();
+        let last = self.frame.borrow().serial();
+        self.frame.send_replace(Arc::new(Frame::blank_after(width, height, last)));
+        let mut looking = self.interest.looking.subscribe();
+        let mut waiting = self.interest.waiting.subscribe();
+        let mut asked = self.interest.asked.subscribe();
+        loop {
+            server.report_damage(*looking.borrow_and_update() > 0);
+            if std::mem::take(&mut server.cursor_changed) && *looking.borrow() > 0 {
+                self.cursor.send_replace(Arc::new(server.cursor().await?));
+            }
+            let number = *asked.borrow_and_update();
+            if number > *self.interest.answered.borrow() {
+                // Behind the answer to this, everything that was drawn before has been told.
+                server.client.ask(xproto::GetInputFocusRequest).await.map_err(Error::from)?;
+                server.hear_all()?;
+                self.take_frame(server)?;
+                self.interest.answered.send_replace(number);
+            }
+            let is_wanted = *waiting.borrow_and_update() > 0 && !server.drawn.is_empty();
+            if is_wanted && server.due <= Instant::now() {
+                self.take_frame(server)?;
+            }
+            server.client.flush().await?;
+            let is_wanted = *waiting.borrow_and_update() > 0 && !server.drawn.is_empty();
+            tokio::select! {
+                event = server.client.event() => {
+                    server.hear(event?);
+                    server.hear_all()?;
+                }
+                Some(act) = self.inbox.recv() => {
+                    server.input.act(&mut server.client, act);
+                    while let Ok(act) = self.inbox.try_recv() {
+                        server.input.act(&mut server.client, act);
+                    }
+                }
+                // Neither sender goes before this task.
+                _ = looking.changed() => {}
+                _ = asked.changed() => {}
+                _ = waiting.changed(), if !is_wanted => {}
+                () = sleep_until(server.due), if is_wanted => {}
+            }
+        }
+    }
+
+    /// Looks at what was drawn on, and publishes a frame if anything is different there.
+    fn take_frame(&self, server: &mut Server) -> Result<(), Error> {
+        let before = Arc::clone(&self.frame.borrow());
+        let mut frame: Option<Frame> = None;
+        for area in server.drawn.take() {
+            let strip = server.screen.read(area, &mut server.rows).map_err(framebuffer::Error::from)?;
+            let current = frame.as_ref().unwrap_or(&before);
+            // Each strip makes a frame of its own, of which only the last is shown: nobody has seen one between.
+            if let Some(next) = current.with(&[strip]) {
+                frame = Some(next);
+            }
+        }
+        // The clock begins with what was seen: the first change after a pause leaves at once.
+        if let Some(frame) = frame {
+            server.due = Instant::now() + self.interval;
+            self.frame.send_replace(Arc::new(frame));
+        }
+        Ok(())
+    }
+}
+
+impl Server {
+    async fn open(display: &Display) -> Result<Self, Error> {
+        let mut client = Client::open(display).await?;
+        let root = client.setup().roots.first().map_or(0, |screen| screen.root);
+        let (dir, owner) = display.screen();
+        let screen = Framebuffer::open(dir, owner)?;
+        // The pointer would be painted into the screen's memory; viewers draw it themselves.
+        client.tell(HideCursorRequest { window: root });
+        client.tell(SelectCursorInputRequest { window: root, event_mask: CursorNotifyMask::DISPLAY_CURSOR });
+        let input = Input::new(&mut client, root).await?;
+        let (width, height) = screen.size();
+        Ok(Self {
+            client,
+            root,
+            screen,
+            rows: Rows::default(),
+            input,
+            damage: None,
+            drawn: Damage::all(width, height),
+            due: Instant::now(),
+            cursor_changed: true,
+        })
+    }
+
+    /// Begins or ends to be told what is drawn on.
+    fn report_damage(&mut self, wanted: bool) {
+        match (wanted, self.damage) {
+            (true, None) => {
+                // The only thing that this client makes, so that its number is the first of those that are ours.
+                let damage = self.client.setup().resource_id_base;
+                // Each drawing by itself: nothing has to be given back before the pixels are read, and so nothing is lost
+                // between the two.
+                self.client.tell(CreateRequest {
+                    damage,
+                    drawable: self.root,
+                    level: ReportLevel::RAW_RECTANGLES,
+                });
+                self.damage = Some(damage);
+                let (width, height) = self.screen.size();
+                self.drawn = Damage::all(width, height);
+                self.cursor_changed = true;
+            }
+            (false, Some(damage)) => {
+                self.client.tell(DestroyRequest { damage });
+                self.damage = None;
+            }
+            (true, Some(_)) | (false, None) => {}
+        }
+    }
+
+    /// What has come already.
+    fn hear_all(&mut self) -> Result<(), Error> {
+        while let Some(event) = self.client.ready_event()? {
+            self.hear(event);
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, event: Event) {
+        match event {
+            Event::DamageNotify(NotifyEvent { area, .. }) => self.drawn.add(area_of(area)),
+            Event::XfixesCursorNotify(_) => self.cursor_changed = true,
+            Event::Error(error) => tracing::debug!(
+                code = error.error_code,
+                major = error.major_opcode,
+                "the X server refused a request"
+            ),
+            _ => {}
+        }
+    }
+
+    /// The pointer's image; the last one where the server does not tell, which is when the program that made it has gone.
+    async fn cursor(&mut self) -> Result<Cursor, Error> {
+        match self.client.ask(GetCursorImageRequest).await {
+            Ok(reply) => Ok(cursor(&reply)),
+            Err(client::Error::Refused { .. }) => Ok(Cursor::default()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Negative edges lie off the screen.
+fn area_of(rectangle: xproto::Rectangle) -> Area {
+    let cut = |from: i16, length: u16| {
+        let off = from.min(0).unsigned_abs();
+        (from.max(0).unsigned_abs(), length.saturating_sub(off))
+    };
+    let ((x, width), (y, height)) = (cut(rectangle.x, rectangle.width), cut(rectangle.y, rectangle.height));
+    Area { x, y, width, height }
+}

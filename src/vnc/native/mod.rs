@@ -1,0 +1,14 @@
+//! Viewers on a display of ours, without an RFB server behind us.
+//!
+//! | file | what is in it |
+//! | --- | --- |
+//! | `server.rs` | one viewer, from ServerInit to its end |
+//! | `studio.rs` | encoding, once for all viewers that can be sent the same |
+//! | `lane.rs` | what is on its way to a viewer |
+
+mod lane;
+mod server;
+mod studio;
+
+pub use server::{NativeEnd, NativeOptions, run};
+pub use studio::Studio;

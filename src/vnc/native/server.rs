@@ -1,0 +1,320 @@
+//! One viewer on a display of ours.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, Sink, Stream, StreamExt as _};
+use tokio::time::{sleep_until, timeout};
+
+use super::super::activity::Activity;
+use super::super::relay::{Misbehaviour, RelayEnd, greet};
+use super::lane::Lane;
+use super::studio::Studio;
+use crate::display::screen::{Act, Look, Screen};
+use crate::errors::chain;
+use crate::rfb::client_message::{Area, ClientMessage};
+use crate::rfb::connection::{NATIVE, Said, Wanted};
+use crate::rfb::encode::{self, Encoded};
+use crate::rfb::flow::Flow;
+use crate::rfb::refresh::Refresh;
+use crate::rfb::{Access, Connection, Cursor, Frame, ServerInit};
+
+/// The first frame is of the display's making and not of the picture's.
+const NO_PICTURE: u64 = 1;
+
+/// Pixels that are made exact in one update: some milliseconds of work.
+const MOST_REFRESHED: usize = 256 << 10;
+
+/// How to serve a viewer.
+#[derive(Debug, Clone)]
+pub struct NativeOptions {
+    /// What the viewer may do.
+    pub access: Access,
+    /// The desktop's name that the viewer sees.
+    pub desktop_name: String,
+    /// For the viewer's whole handshake.
+    pub handshake_deadline: Duration,
+    /// For the viewer to take what is on its way.
+    pub send_deadline: Duration,
+    /// For the display to have a picture.
+    pub picture_deadline: Duration,
+}
+
+/// Why a viewer is served no longer.
+#[derive(Debug)]
+pub enum NativeEnd {
+    /// It closed, or its connection broke.
+    Left,
+    /// It broke the protocol.
+    Misbehaved(Misbehaviour),
+    /// It did not finish the handshake or take its bytes in time.
+    TooSlow,
+    /// The display has no picture.
+    NoPicture,
+    /// Its picture cannot be encoded.
+    Encoding(encode::Error),
+}
+
+/// Serves one viewer until it goes. `tx` and `rx` carry the payloads of its binary messages; they stay the caller's.
+///
+/// Whatever the end, keys and buttons that the viewer held are released before this returns. To end it from outside, let `rx`
+/// end: a dropped future releases nothing.
+pub async fn run<Tx, Rx, E>(
+    tx: &mut Tx,
+    rx: &mut Rx,
+    screen: &Screen,
+    studio: &Studio,
+    options: &NativeOptions,
+    activity: &Activity,
+) -> NativeEnd
+where
+    Tx: Sink<Bytes, Error = E> + Unpin + Send,
+    Rx: Stream<Item = Result<Bytes, E>> + Unpin + Send,
+    E: Error + Send,
+{
+    let look = screen.look();
+    let Ok(frame) = timeout(options.picture_deadline, look.newer(NO_PICTURE)).await else {
+        return NativeEnd::NoPicture;
+    };
+    let init = ServerInit { width: frame.width(), height: frame.height(), pixel_format: NATIVE };
+    let input = match timeout(options.handshake_deadline, greet(tx, rx, &init, &options.desktop_name)).await {
+        Ok(Ok(input)) => input,
+        Ok(Err(RelayEnd::ViewerMisbehaved(how))) => return NativeEnd::Misbehaved(how),
+        Ok(Err(_left)) => return NativeEnd::Left,
+        Err(_) => return NativeEnd::TooSlow,
+    };
+    let mut viewer = Viewer {
+        look,
+        studio,
+        activity,
+        connection: Connection::new(options.access, (init.width, init.height)),
+        flow: Flow::default(),
+        refresh: Refresh::default(),
+        lane: Lane::default(),
+        frame,
+        cursor: None,
+        encoding: None,
+        freshness: Freshness::Unknown,
+    };
+    viewer.refresh.reset(init.width, init.height);
+    let end = viewer.serve(input, tx, rx, options.send_deadline).await;
+    for held in viewer.connection.releases() {
+        act(screen, &held).await;
+    }
+    end
+}
+
+struct Viewer<'a> {
+    look: Look,
+    studio: &'a Studio,
+    activity: &'a Activity,
+    connection: Connection,
+    flow: Flow,
+    refresh: Refresh,
+    lane: Lane,
+    /// The newest picture that is known here.
+    frame: Arc<Frame>,
+    /// The pointer's image as the viewer has it.
+    cursor: Option<Arc<Cursor>>,
+    encoding: Option<Encoding>,
+    freshness: Freshness,
+}
+
+/// Whether the picture is as new as what the viewer asked for last.
+enum Freshness {
+    Unknown,
+    Asked(BoxFuture<'static, ()>),
+    Known,
+}
+
+/// A picture that is being encoded, and what for.
+struct Encoding {
+    frame: Arc<Frame>,
+    wanted: Wanted,
+    pixels: BoxFuture<'static, Result<Vec<Encoded>, encode::Error>>,
+}
+
+impl Viewer<'_> {
+    async fn serve<Tx, Rx, E>(
+        &mut self,
+        early: Bytes,
+        tx: &mut Tx,
+        rx: &mut Rx,
+        send_deadline: Duration,
+    ) -> NativeEnd
+    where
+        Tx: Sink<Bytes, Error = E> + Unpin + Send,
+        Rx: Stream<Item = Result<Bytes, E>> + Unpin + Send,
+        E: Error + Send,
+    {
+        if let Err(misbehaviour) = self.hear(&early).await {
+            return NativeEnd::Misbehaved(misbehaviour);
+        }
+        loop {
+            self.prepare();
+            // What is on its way goes first; meanwhile the viewer is heard, and nothing new is begun for it.
+            let is_sending = !self.lane.is_empty();
+            let stalled = self.lane.waiting_since().map(|since| since + send_deadline);
+            let is_free = !is_sending && self.encoding.is_none();
+            let may_send = is_free && self.connection.is_waiting() && self.flow.may_send();
+            let owed = self.refresh.due().map(tokio::time::Instant::from_std);
+            let Self { look, lane, encoding, freshness, frame, cursor, connection, .. } = &mut *self;
+            let seen = connection.seen().max(frame.serial());
+            tokio::select! {
+                biased;
+                received = rx.next() => match received {
+                    Some(Ok(bytes)) => {
+                        if let Err(misbehaviour) = self.hear(&bytes).await {
+                            return NativeEnd::Misbehaved(misbehaviour);
+                        }
+                    }
+                    Some(Err(error)) => {
+                        tracing::debug!(error = %chain(&error), "the viewer's connection broke");
+                        return NativeEnd::Left;
+                    }
+                    None => return NativeEnd::Left,
+                },
+                sent = lane.drive(tx), if is_sending => if let Err(error) = sent {
+                    tracing::debug!(error = %chain(&error), "the viewer's connection broke");
+                    return NativeEnd::Left;
+                },
+                // Whatever else the viewer does, this goes on.
+                () = until(stalled), if is_sending => return NativeEnd::TooSlow,
+                pixels = encoded(encoding), if encoding.is_some() => {
+                    if let Err(error) = self.send(pixels) {
+                        return NativeEnd::Encoding(error);
+                    }
+                }
+                () = fresh(freshness), if matches!(freshness, Freshness::Asked(_)) => self.freshness = Freshness::Known,
+                newer = look.newer(seen), if may_send => self.frame = newer,
+                () = until(owed), if may_send && owed.is_some() => {}
+                other = another_cursor(look, cursor), if is_free && cursor.is_some() => {
+                    self.cursor = None;
+                    drop(other);
+                }
+            }
+        }
+    }
+
+    /// Queues what is to be sent now, or begins to encode it.
+    fn prepare(&mut self) {
+        let output = self.connection.take_output();
+        if !output.is_empty() {
+            self.lane.put([Bytes::from(output)]);
+        }
+        if !self.lane.is_empty() || self.encoding.is_some() || !self.connection.is_waiting() {
+            return;
+        }
+        if let (None, Some(form)) = (&self.cursor, self.connection.cursor_form()) {
+            let cursor = self.look.cursor();
+            self.lane.put([Bytes::from(cursor.update(form, self.connection.format()))]);
+            self.cursor = Some(cursor);
+        }
+        if !self.flow.may_send() {
+            return;
+        }
+        if self.connection.wants_now() && !matches!(self.freshness, Freshness::Known) {
+            if matches!(self.freshness, Freshness::Unknown) {
+                self.freshness = Freshness::Asked(self.look.fresh().boxed());
+            }
+            return;
+        }
+        let newest = self.look.frame();
+        if newest.serial() > self.frame.serial() {
+            self.frame = newest;
+        }
+        let changes = self.connection.wanted(&self.frame);
+        let Some(wanted) = changes.or_else(|| self.connection.refresh(self.owed())) else { return };
+        let (studio, frame) = (self.studio.clone(), Arc::clone(&self.frame));
+        let (class, areas, shared) = (wanted.class, wanted.areas.clone(), self.look.is_shared());
+        let pixels = async move { studio.encode(&frame, class, areas, shared).await }.boxed();
+        self.encoding = Some(Encoding { frame: Arc::clone(&self.frame), wanted, pixels });
+    }
+
+    /// What the viewer is to have as it is, as much of it as leaves the line free for what may change next.
+    fn owed(&self) -> Vec<Area> {
+        let now = Instant::now();
+        match self.refresh.due() {
+            Some(due) if due <= now => self.refresh.now(self.flow.window().min(MOST_REFRESHED), now),
+            _ => Vec::new(),
+        }
+    }
+
+    fn send(&mut self, pixels: Result<Vec<Encoded>, encode::Error>) -> Result<(), encode::Error> {
+        let Some(Encoding { frame, wanted, .. }) = self.encoding.take() else { return Ok(()) };
+        let pixels = pixels?;
+        if wanted.is_resize() {
+            self.refresh.reset(frame.width(), frame.height());
+        }
+        let now = Instant::now();
+        pixels.iter().for_each(|encoded| self.refresh.sent(encoded.area, encoded.exact, now));
+        self.freshness = Freshness::Unknown;
+        let parts = self.connection.update(&frame, &wanted, &pixels);
+        let bytes = parts.iter().map(Bytes::len).sum();
+        self.lane.put(parts);
+        if self.connection.answers_fences() {
+            let number = self.flow.sent(bytes, now);
+            self.lane.put([Bytes::from(self.connection.fence_behind(number))]);
+        }
+        Ok(())
+    }
+
+    async fn hear(&mut self, mut bytes: &[u8]) -> Result<(), Misbehaviour> {
+        while let Some(said) = self.connection.receive(&mut bytes).map_err(Misbehaviour::Message)? {
+            match said {
+                Said::Nothing => {}
+                Said::Input(message) => {
+                    self.activity.touch(Instant::now());
+                    act(self.look.screen(), &message).await;
+                }
+                Said::Drawn(number) => self.flow.acknowledged(number, Instant::now()),
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn act(screen: &Screen, message: &ClientMessage) {
+    let act = match *message {
+        ClientMessage::Key { down, keysym } => Act::Key { down, keysym, scancode: None },
+        ClientMessage::QemuKey { down, keysym, keycode } => {
+            Act::Key { down, keysym, scancode: Some(keycode) }
+        }
+        ClientMessage::Pointer { buttons, x, y } => Act::Pointer { x, y, buttons },
+        _ => return,
+    };
+    if !screen.act(act).await {
+        tracing::debug!("nobody takes what a viewer does");
+    }
+}
+
+async fn until(moment: Option<tokio::time::Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn fresh(freshness: &mut Freshness) {
+    match freshness {
+        Freshness::Asked(asked) => asked.await,
+        Freshness::Unknown | Freshness::Known => std::future::pending().await,
+    }
+}
+
+async fn encoded(encoding: &mut Option<Encoding>) -> Result<Vec<Encoded>, encode::Error> {
+    match encoding {
+        Some(encoding) => (&mut encoding.pixels).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn another_cursor(look: &Look, known: &Option<Arc<Cursor>>) -> Arc<Cursor> {
+    match known {
+        Some(known) => look.other_cursor(known).await,
+        None => std::future::pending().await,
+    }
+}
