@@ -21,9 +21,9 @@ const ERROR: u8 = 0;
 const REPLY: u8 = 1;
 /// An event with a length, like a reply (X Generic Event Extension).
 const GENERIC_EVENT: u8 = 35;
-/// The longest reply that is taken: the server runs as the session, and may announce anything. A cursor of 256×256 pixels
-/// has a quarter of it.
-const LONGEST: usize = 1 << 20;
+/// The longest reply that is taken: the server runs as the session, and may announce anything. The largest that is asked for
+/// is a clipboard of a MiB.
+const LONGEST: usize = (1 << 20) + 1024;
 /// Events that may wait for a reply to come; beyond it the server makes a fool of us.
 const MOST_EVENTS: usize = 4096;
 /// Bytes taken at once: a burst of some hundred events.

@@ -1,10 +1,13 @@
 //! The server's side of one viewer after ServerInit, without I/O: bytes of the viewer in, what they mean and bytes for it
 //! out. Pixels are somebody else's: this says which are wanted, and puts them into updates.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::client_message::{Area, ClientMessage, Screen};
 use super::client_parser::ClientParser;
+use super::clipboard::{self, Heard};
 use super::encode::{Class, Encoded};
 use super::encoding as enc;
 use super::error::DecodeError;
@@ -33,6 +36,8 @@ pub enum Said {
     Nothing,
     /// A key or the pointer, from a viewer that may.
     Input(ClientMessage),
+    /// Text that was copied, by a viewer that may.
+    Copied(String),
     /// The update of that number has been drawn.
     Drawn(u32),
 }
@@ -84,6 +89,8 @@ pub struct Connection {
     request: Option<Request>,
     continuous: bool,
     announced: Announced,
+    /// What was copied on the display, for when the viewer asks for it.
+    text: Option<Arc<str>>,
     out: Vec<u8>,
 }
 
@@ -118,6 +125,7 @@ impl Connection {
             request: None,
             continuous: false,
             announced: Announced::default(),
+            text: None,
             out: Vec::new(),
         }
     }
@@ -162,8 +170,8 @@ impl Connection {
                 }
             }
             ClientMessage::SetDesktopSize { .. } => self.refuse_size(),
-            // The clipboard goes no further here.
-            ClientMessage::CutText(_) | ClientMessage::ExtendedCutText(_) => {}
+            ClientMessage::CutText(text) => return Said::Copied(clipboard::from_latin1(&text)),
+            ClientMessage::ExtendedCutText(body) => return self.clipboard(&body),
             ClientMessage::Xvp { .. } | ClientMessage::QemuAudio => {}
         }
         Said::Nothing
@@ -176,10 +184,42 @@ impl Connection {
             self.announced.continuous = true;
             self.out.push(message::END_OF_CONTINUOUS_UPDATES);
         }
+        // With every list that has it (rfbproto).
+        if self.lists(enc::EXTENDED_CLIPBOARD) && self.access == Access::Full {
+            self.out.extend(clipboard::caps());
+        }
         if self.lists(enc::FENCE) && !self.announced.fence {
             self.announced.fence = true;
             message::fence(message::FENCE_REQUEST, &[], &mut self.out);
         }
+    }
+
+    fn clipboard(&mut self, body: &[u8]) -> Said {
+        match clipboard::read(body) {
+            Heard::Provided(text) => return Said::Copied(text),
+            Heard::Notified => self.out.extend(clipboard::request()),
+            Heard::Peeked => self.out.extend(clipboard::notify(self.text.is_some())),
+            Heard::Requested => {
+                if let Some(text) = &self.text {
+                    self.out.extend(clipboard::provide(text));
+                }
+            }
+            Heard::Nothing => {}
+        }
+        Said::Nothing
+    }
+
+    /// Tells a viewer that may act what was copied on the display: by and by where it knows how, at once else.
+    pub fn offer(&mut self, text: Arc<str>) {
+        if self.access != Access::Full {
+            return;
+        }
+        if self.lists(enc::EXTENDED_CLIPBOARD) {
+            self.out.extend(clipboard::notify(true));
+        } else {
+            self.out.extend(clipboard::cut_text(&text));
+        }
+        self.text = Some(text);
     }
 
     /// An answer to one of ours, or a request, which is answered with what of it we do: everything is in order here.
@@ -531,6 +571,34 @@ mod tests {
         let pressed = ClientMessage::Key { down: true, keysym: 97 };
         assert_eq!(say(&mut controller, &key), [Said::Input(pressed)]);
         assert_eq!(controller.releases(), [ClientMessage::Key { down: false, keysym: 97 }]);
+    }
+
+    #[test]
+    fn what_is_copied_is_offered_to_controllers_alone_and_handed_over_when_asked_for() {
+        let extended = [0, i32::from_be_bytes([0xc0, 0xa1, 0xe5, 0xce])];
+        let mut viewer = connection(Access::Full, &extended);
+        assert_eq!(viewer.take_output(), clipboard::caps());
+        viewer.offer("größer".into());
+        assert_eq!(viewer.take_output(), clipboard::notify(true));
+        let asks = [6, 0, 0, 0, 0xff, 0xff, 0xff, 0xfc, 2, 0, 0, 1];
+        assert_eq!(say(&mut viewer, &asks), [Said::Nothing]);
+        assert_eq!(viewer.take_output(), clipboard::provide("größer"));
+        // Its own: told of, asked for, brought.
+        let tells = [6, 0, 0, 0, 0xff, 0xff, 0xff, 0xfc, 8, 0, 0, 1];
+        assert_eq!(say(&mut viewer, &tells), [Said::Nothing]);
+        assert_eq!(viewer.take_output(), clipboard::request());
+        let mut brings = clipboard::provide("漢");
+        brings[0] = 6;
+        assert_eq!(say(&mut viewer, &brings), [Said::Copied("漢".into())]);
+        let mut plain = connection(Access::Full, &[0]);
+        plain.offer("é".into());
+        assert_eq!(plain.take_output(), [3, 0, 0, 0, 0, 0, 0, 1, 0xe9]);
+        assert_eq!(say(&mut plain, &[6, 0, 0, 0, 0, 0, 0, 1, 0xe9]), [Said::Copied("é".into())]);
+        let mut spectator = connection(Access::ViewOnly, &extended);
+        spectator.offer("secret".into());
+        assert_eq!(spectator.take_output(), [0; 0]);
+        assert_eq!(say(&mut spectator, &[&asks[..], &brings].concat()), [Said::Nothing, Said::Nothing]);
+        assert_eq!(spectator.take_output(), [0; 0]);
     }
 
     #[test]

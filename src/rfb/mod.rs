@@ -8,7 +8,7 @@
 //! | `held_input.rs` | what a viewer holds down, and how to let go of it |
 //! | `skim.rs`, `skim_rect.rs` | message boundaries in the server's stream |
 //! | `server_message.rs` | the few server messages that we make ourselves |
-//! | `connection.rs`, `cursor.rs`, `flow.rs`, `refresh.rs` | a viewer that we serve ourselves, how much it may have in flight, and what it has only a likeness of |
+//! | `connection.rs`, `clipboard.rs`, `cursor.rs`, `flow.rs`, `refresh.rs` | a viewer that we serve ourselves, how much it may have in flight, and what it has only a likeness of |
 //! | `frame.rs`, `encode/` | the picture that we send, and the bytes that it is sent as |
 //! | `encoding.rs`, `pixel_format.rs`, `error.rs` | vocabulary |
 //!
@@ -16,6 +16,7 @@
 
 pub mod client_message;
 pub mod client_parser;
+pub mod clipboard;
 pub mod connection;
 pub mod cursor;
 pub mod encode;

@@ -13,6 +13,7 @@ mod handoffs;
 mod identity;
 mod isolation;
 mod native;
+mod native_clipboard;
 mod relay;
 mod sessions;
 mod soak;

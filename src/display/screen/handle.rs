@@ -7,14 +7,14 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::super::xvfb::Display;
-use super::watcher::Watcher;
+use super::watcher::{News, Watcher};
 use crate::rfb::{Cursor, Frame};
 
 /// Acts that may wait for the X server. A viewer waits with more.
 const ACTS: usize = 256;
 
 /// Something that a viewer does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Act {
     /// A key goes down or up.
     Key {
@@ -34,6 +34,8 @@ pub enum Act {
         /// Buttons.
         buttons: u16,
     },
+    /// Text is copied, for programs to paste.
+    Copy(Arc<str>),
 }
 
 /// A screen. Cheap to clone.
@@ -41,6 +43,7 @@ pub enum Act {
 pub struct Screen {
     frame: watch::Receiver<Arc<Frame>>,
     cursor: watch::Receiver<Arc<Cursor>>,
+    text: watch::Receiver<Option<Arc<str>>>,
     acts: mpsc::Sender<Act>,
     interest: Interest,
 }
@@ -63,13 +66,20 @@ impl Screen {
     pub fn new(display: Display, interval: Duration) -> (Self, ScreenTask) {
         let frame = watch::Sender::new(Arc::new(Frame::blank(1, 1)));
         let cursor = watch::Sender::new(Arc::default());
+        let text = watch::Sender::new(None);
         let (acts, inbox) = mpsc::channel(ACTS);
         let none = || Arc::new(watch::Sender::new(0));
         let counter = || Arc::new(watch::Sender::new(0));
         let interest = Interest { looking: none(), waiting: none(), asked: counter(), answered: counter() };
-        let screen =
-            Self { frame: frame.subscribe(), cursor: cursor.subscribe(), acts, interest: interest.clone() };
-        (screen, ScreenTask(Watcher::new(display, interval, frame, cursor, inbox, interest)))
+        let screen = Self {
+            frame: frame.subscribe(),
+            cursor: cursor.subscribe(),
+            text: text.subscribe(),
+            acts,
+            interest: interest.clone(),
+        };
+        let news = News { frame, cursor, text };
+        (screen, ScreenTask(Watcher::new(display, interval, news, inbox, interest)))
     }
 
     /// Begins to look on, until what this gives is dropped.
@@ -148,6 +158,13 @@ impl Look {
     /// Whether others look on as well.
     pub fn is_shared(&self) -> bool {
         *self.screen.interest.looking.borrow() > 1
+    }
+
+    /// What programs copy from now on, as it comes.
+    pub fn texts(&self) -> watch::Receiver<Option<Arc<str>>> {
+        let mut texts = self.screen.text.clone();
+        texts.mark_unchanged();
+        texts
     }
 
     /// The screen that is looked at.

@@ -41,6 +41,8 @@ impl Input {
             Act::Pointer { x, y, buttons } => self.pointer(client, (x, y), buttons),
             Act::Key { down: true, keysym, scancode } => self.press(client, keysym, scancode),
             Act::Key { down: false, keysym, scancode } => self.release(client, keysym, scancode),
+            // The clipboard's.
+            Act::Copy(_) => {}
         }
     }
 

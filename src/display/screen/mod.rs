@@ -9,11 +9,13 @@
 //! | `watcher.rs` | the task: from damage to frames |
 //! | `damage.rs` | what was drawn on, until it is looked at |
 //! | `cursor.rs` | the pointer's image |
+//! | `clipboard.rs` | what was copied, there or by a viewer |
 //! | `input.rs` | keys and buttons through XTEST |
 //! | `keyboard.rs` | which keys make a keysym |
 //!
 //! **Invariant:** with nobody looking nothing is asked of the X server and no timer runs.
 
+mod clipboard;
 mod cursor;
 mod damage;
 mod handle;

@@ -14,6 +14,7 @@ use x11rb_protocol::protocol::{Event, xproto};
 use super::super::client::{self, Client};
 use super::super::framebuffer::{self, Framebuffer, Rows};
 use super::super::xvfb::Display;
+use super::clipboard::Clipboard;
 use super::cursor::cursor;
 use super::damage::Damage;
 use super::handle::{Act, Interest};
@@ -24,16 +25,25 @@ use crate::rfb::{Cursor, Frame};
 
 /// For the X server to let us in and tell what it has.
 const OPEN_DEADLINE: Duration = Duration::from_secs(5);
+/// Numbers of what this client makes, within those that are its own.
+const DAMAGE: u32 = 1;
+const WINDOW: u32 = 2;
 /// Before a server that did not is tried again.
 const RETRY: Duration = Duration::from_millis(200);
 
 pub(super) struct Watcher {
     display: Display,
     interval: Duration,
-    frame: watch::Sender<Arc<Frame>>,
-    cursor: watch::Sender<Arc<Cursor>>,
+    news: News,
     inbox: mpsc::Receiver<Act>,
     interest: Interest,
+}
+
+/// What is told to those who look on.
+pub(super) struct News {
+    pub(super) frame: watch::Sender<Arc<Frame>>,
+    pub(super) cursor: watch::Sender<Arc<Cursor>>,
+    pub(super) text: watch::Sender<Option<Arc<str>>>,
 }
 
 /// Why a server is watched no longer.
@@ -54,6 +64,9 @@ struct Server {
     screen: Framebuffer,
     rows: Rows,
     input: Input,
+    clipboard: Clipboard,
+    /// Events that the clipboard has not seen.
+    unheard: Vec<Event>,
     /// What reports damage, while somebody looks.
     damage: Option<u32>,
     drawn: Damage,
@@ -66,12 +79,11 @@ impl Watcher {
     pub(super) fn new(
         display: Display,
         interval: Duration,
-        frame: watch::Sender<Arc<Frame>>,
-        cursor: watch::Sender<Arc<Cursor>>,
+        news: News,
         inbox: mpsc::Receiver<Act>,
         interest: Interest,
     ) -> Self {
-        Self { display, interval, frame, cursor, inbox, interest }
+        Self { display, interval, news, inbox, interest }
     }
 
     /// For ever: servers come and go.
@@ -107,15 +119,15 @@ impl Watcher {
 
     async fn serve(&mut self, server: &mut Server) -> Result<std::convert::Infallible, Error> {
         let (width, height) = server.screen.size();
-        let last = self.frame.borrow().serial();
-        self.frame.send_replace(Arc::new(Frame::blank_after(width, height, last)));
+        let last = self.news.frame.borrow().serial();
+        self.news.frame.send_replace(Arc::new(Frame::blank_after(width, height, last)));
         let mut looking = self.interest.looking.subscribe();
         let mut waiting = self.interest.waiting.subscribe();
         let mut asked = self.interest.asked.subscribe();
         loop {
             server.report_damage(*looking.borrow_and_update() > 0);
             if std::mem::take(&mut server.cursor_changed) && *looking.borrow() > 0 {
-                self.cursor.send_replace(Arc::new(server.cursor().await?));
+                self.news.cursor.send_replace(Arc::new(server.cursor().await?));
             }
             let number = *asked.borrow_and_update();
             if number > *self.interest.answered.borrow() {
@@ -129,6 +141,9 @@ impl Watcher {
             if is_wanted && server.due <= Instant::now() {
                 self.take_frame(server)?;
             }
+            if let Some(text) = server.hear_clipboard().await? {
+                self.news.text.send_replace(Some(text));
+            }
             server.client.flush().await?;
             let is_wanted = *waiting.borrow_and_update() > 0 && !server.drawn.is_empty();
             tokio::select! {
@@ -137,9 +152,9 @@ impl Watcher {
                     server.hear_all()?;
                 }
                 Some(act) = self.inbox.recv() => {
-                    server.input.act(&mut server.client, act);
+                    server.act(act);
                     while let Ok(act) = self.inbox.try_recv() {
-                        server.input.act(&mut server.client, act);
+                        server.act(act);
                     }
                 }
                 // Neither sender goes before this task.
@@ -153,7 +168,7 @@ impl Watcher {
 
     /// Looks at what was drawn on, and publishes a frame if anything is different there.
     fn take_frame(&self, server: &mut Server) -> Result<(), Error> {
-        let before = Arc::clone(&self.frame.borrow());
+        let before = Arc::clone(&self.news.frame.borrow());
         let mut frame: Option<Frame> = None;
         for area in server.drawn.take() {
             let strip = server.screen.read(area, &mut server.rows).map_err(framebuffer::Error::from)?;
@@ -166,7 +181,7 @@ impl Watcher {
         // The clock begins with what was seen: the first change after a pause leaves at once.
         if let Some(frame) = frame {
             server.due = Instant::now() + self.interval;
-            self.frame.send_replace(Arc::new(frame));
+            self.news.frame.send_replace(Arc::new(frame));
         }
         Ok(())
     }
@@ -182,6 +197,8 @@ impl Server {
         client.tell(HideCursorRequest { window: root });
         client.tell(SelectCursorInputRequest { window: root, event_mask: CursorNotifyMask::DISPLAY_CURSOR });
         let input = Input::new(&mut client, root).await?;
+        let window = client.setup().resource_id_base | WINDOW;
+        let clipboard = Clipboard::open(&mut client, root, window).await?;
         let (width, height) = screen.size();
         Ok(Self {
             client,
@@ -189,6 +206,8 @@ impl Server {
             screen,
             rows: Rows::default(),
             input,
+            clipboard,
+            unheard: Vec::new(),
             damage: None,
             drawn: Damage::all(width, height),
             due: Instant::now(),
@@ -200,8 +219,7 @@ impl Server {
     fn report_damage(&mut self, wanted: bool) {
         match (wanted, self.damage) {
             (true, None) => {
-                // The only thing that this client makes, so that its number is the first of those that are ours.
-                let damage = self.client.setup().resource_id_base;
+                let damage = self.client.setup().resource_id_base | DAMAGE;
                 // Each drawing by itself: nothing has to be given back before the pixels are read, and so nothing is lost
                 // between the two.
                 self.client.tell(CreateRequest {
@@ -239,8 +257,28 @@ impl Server {
                 major = error.major_opcode,
                 "the X server refused a request"
             ),
-            _ => {}
+            event => self.unheard.push(event),
         }
+    }
+
+    fn act(&mut self, act: Act) {
+        match act {
+            Act::Copy(text) => self.clipboard.take(&mut self.client, text),
+            act => self.input.act(&mut self.client, act),
+        }
+    }
+
+    /// What a program copied, where what has come tells of that.
+    async fn hear_clipboard(&mut self) -> Result<Option<Arc<str>>, Error> {
+        let mut copied = None;
+        // Answers that are waited for bring further events.
+        while !self.unheard.is_empty() {
+            for event in std::mem::take(&mut self.unheard) {
+                copied = self.clipboard.hear(&mut self.client, &event).await?.or(copied);
+            }
+            self.hear_all()?;
+        }
+        Ok(copied)
     }
 
     /// The pointer's image; the last one where the server does not tell, which is when the program that made it has gone.

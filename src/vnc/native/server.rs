@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, Sink, Stream, StreamExt as _};
+use tokio::sync::watch;
 use tokio::time::{sleep_until, timeout};
 
 use super::super::activity::Activity;
@@ -76,6 +77,7 @@ where
     E: Error + Send,
 {
     let look = screen.look();
+    let texts = look.texts();
     let Ok(frame) = timeout(options.picture_deadline, look.newer(NO_PICTURE)).await else {
         return NativeEnd::NoPicture;
     };
@@ -98,6 +100,7 @@ where
         cursor: None,
         encoding: None,
         freshness: Freshness::Unknown,
+        texts,
     };
     viewer.refresh.reset(init.width, init.height);
     let end = viewer.serve(input, tx, rx, options.send_deadline).await;
@@ -121,6 +124,8 @@ struct Viewer<'a> {
     cursor: Option<Arc<Cursor>>,
     encoding: Option<Encoding>,
     freshness: Freshness,
+    /// What is copied on the display.
+    texts: watch::Receiver<Option<Arc<str>>>,
 }
 
 /// Whether the picture is as new as what the viewer asked for last.
@@ -161,7 +166,7 @@ impl Viewer<'_> {
             let is_free = !is_sending && self.encoding.is_none();
             let may_send = is_free && self.connection.is_waiting() && self.flow.may_send();
             let owed = self.refresh.due().map(tokio::time::Instant::from_std);
-            let Self { look, lane, encoding, freshness, frame, cursor, connection, .. } = &mut *self;
+            let Self { look, lane, encoding, freshness, texts, frame, cursor, connection, .. } = &mut *self;
             let seen = connection.seen().max(frame.serial());
             tokio::select! {
                 biased;
@@ -187,6 +192,10 @@ impl Viewer<'_> {
                     if let Err(error) = self.send(pixels) {
                         return NativeEnd::Encoding(error);
                     }
+                }
+                Ok(()) = texts.changed(), if is_free => {
+                    let text = texts.borrow_and_update().clone();
+                    text.into_iter().for_each(|text| self.connection.offer(text));
                 }
                 () = fresh(freshness), if matches!(freshness, Freshness::Asked(_)) => self.freshness = Freshness::Known,
                 newer = look.newer(seen), if may_send => self.frame = newer,
@@ -270,6 +279,10 @@ impl Viewer<'_> {
                     self.activity.touch(Instant::now());
                     act(self.look.screen(), &message).await;
                 }
+                Said::Copied(text) => {
+                    self.activity.touch(Instant::now());
+                    copy(self.look.screen(), text).await;
+                }
                 Said::Drawn(number) => self.flow.acknowledged(number, Instant::now()),
             }
         }
@@ -288,6 +301,12 @@ async fn act(screen: &Screen, message: &ClientMessage) {
     };
     if !screen.act(act).await {
         tracing::debug!("nobody takes what a viewer does");
+    }
+}
+
+async fn copy(screen: &Screen, text: String) {
+    if !screen.act(Act::Copy(text.into())).await {
+        tracing::debug!("nobody takes what a viewer copied");
     }
 }
 
