@@ -107,7 +107,7 @@ pub(super) enum Picture {
         /// What viewers are served from.
         screen: screen::Screen,
         /// To be run for as long as the session.
-        task: screen::ScreenTask,
+        task: Box<screen::ScreenTask>,
     },
 }
 
@@ -207,7 +207,7 @@ impl Ground {
         let picture = match (&parts.rfb, &facts.display) {
             (RfbSource::Native, Some(display)) => {
                 let (screen, task) = screen::Screen::new(display.clone(), FRAME_INTERVAL);
-                Picture::Native { screen, task }
+                Picture::Native { screen, task: Box::new(task) }
             }
             (RfbSource::X11vnc { program }, Some(display)) => {
                 let x11vnc = X11vnc::new(

@@ -117,12 +117,12 @@ impl Clipboard {
         event: &Event,
     ) -> Result<Option<Arc<str>>, Error> {
         match event {
-            Event::XfixesSelectionNotify(event) if event.selection == self.atoms.clipboard => {
-                // Whoever copies has it from now on. Nobody: the program went, and what it copied with it.
-                if event.owner != self.window && event.owner != 0 {
-                    self.owned = None;
-                    self.ask(client);
-                }
+            // Whoever copies has it from now on. Nobody: the program went, and what it copied with it.
+            Event::XfixesSelectionNotify(event)
+                if event.selection == self.atoms.clipboard && ![self.window, 0].contains(&event.owner) =>
+            {
+                self.owned = None;
+                self.ask(client);
             }
             Event::SelectionNotify(event) if event.requestor == self.window => {
                 if event.property == self.atoms.own && matches!(self.incoming, Incoming::Asked) {
