@@ -149,6 +149,7 @@ impl App {
             host: config.host.clone(),
             rules: config.rules.clone(),
             template: config.session.clone(),
+            profiles: config.profiles.clone(),
             memory_bytes: sys::procfs::memory_bytes().map_err(Error::Proc)?,
         });
         let draining = watch::Sender::new(false);

@@ -32,6 +32,12 @@ pub fn unix_seconds(time: SystemTime) -> f64 {
     (since_epoch_at(time).as_secs_f64() * 1000.0).round() / 1000.0
 }
 
+/// Milliseconds since the boot, sleep included, which nobody can set.
+pub fn boottime_ms() -> i64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    time.tv_sec.saturating_mul(1000).saturating_add(time.tv_nsec / 1_000_000)
+}
+
 fn since_epoch_at(time: SystemTime) -> Duration {
     time.duration_since(UNIX_EPOCH).unwrap_or_default()
 }

@@ -7,9 +7,9 @@
 //! L5  cli  app  config  systemd                composition
 //! L4  gateway  api                             the outside world; these do not import each other
 //! L3  session                                  display + browser + rfb as one thing
-//! L2  supervise  display  vnc  browser  adspower   actors over the OS
+//! L2  supervise  display  vnc  browser  adspower  profile   actors over the OS
 //! L1  sys  tasks  telemetry  metrics  http  clock  identity  keyring  store   thin, effectful, no policy
-//! L0  rfb  auth  cdp  backoff  chunking  durations  errors  hex  ids  secret   pure: no tokio, no I/O, no clock
+//! L0  rfb  auth  cdp  backoff  chunking  durations  errors  hex  ids  proxy  secret   pure: no tokio, no I/O, no clock
 //! ```
 //!
 //! `unsafe` is denied everywhere; `sys` alone may opt out, block by block.
@@ -22,6 +22,7 @@ pub mod durations;
 pub mod errors;
 pub mod hex;
 pub mod ids;
+pub mod proxy;
 pub mod rfb;
 pub mod secret;
 
@@ -38,6 +39,7 @@ pub mod telemetry;
 pub mod adspower;
 pub mod browser;
 pub mod display;
+pub mod profile;
 pub mod supervise;
 pub mod vnc;
 

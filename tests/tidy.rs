@@ -20,9 +20,9 @@ const MIN_TEXTS: usize = 55;
 
 /// The layers of `src/lib.rs`, lowest first.
 const LAYERS: [&[&str]; 6] = [
-    &["rfb", "auth", "cdp", "backoff", "chunking", "durations", "errors", "hex", "ids", "secret"],
+    &["rfb", "auth", "cdp", "backoff", "chunking", "durations", "errors", "hex", "ids", "proxy", "secret"],
     &["sys", "tasks", "telemetry", "metrics", "http", "clock", "identity", "keyring", "store"],
-    &["supervise", "display", "vnc", "browser", "adspower"],
+    &["supervise", "display", "vnc", "browser", "adspower", "profile"],
     &["session"],
     &["gateway", "api"],
     &["cli", "app", "config", "systemd"],

@@ -22,7 +22,7 @@ use crate::auth::{Replay, SigningKey};
 use crate::http::body::uncached;
 use crate::http::{Peer, PeerAddress, Reply, RequestId};
 use crate::identity::{Announced, Facts};
-use crate::ids::{HandoffId, SessionId};
+use crate::ids::{HandoffId, ProfileName, SessionId};
 use crate::keyring::Keys;
 use crate::session::{ManagerHandle, Sessions};
 use crate::store::StoreHealth;
@@ -92,11 +92,13 @@ impl Context {
         };
         let query = head.uri.query();
         let headers = &head.headers;
-        let Named { session, handoff } = named;
+        let Named { session, handoff, profile } = named;
         let known =
             || -> Result<SessionId, Box<Refused>> { session.ok_or_else(|| Trouble::UnknownSession.into()) };
         let handoff =
             || -> Result<HandoffId, Box<Refused>> { handoff.ok_or_else(|| Trouble::UnknownHandoff.into()) };
+        let name =
+            || -> Result<ProfileName, Box<Refused>> { profile.ok_or_else(|| Trouble::UnknownProfile.into()) };
         match target {
             Target::Status => Ok(json(StatusCode::OK, &host::status(&self.state).await).into()),
             Target::Capacity => Ok(self.capacity().into()),
@@ -112,6 +114,12 @@ impl Context {
             Target::Handoffs => self.handoffs(&known()?),
             Target::Handoff => self.handoff(&known()?, &handoff()?, query).await,
             Target::Resolve => self.resolve(operator, &known()?, &handoff()?, headers, body).await,
+            Target::Profiles => self.profiles(query).await,
+            Target::AddProfile => self.add_profile(operator, headers, body).await,
+            Target::Profile => self.profile(name()?).await,
+            Target::RemoveProfile => self.remove_profile(operator, name()?).await,
+            Target::ReleaseProfile => self.release_profile(operator, name()?, headers, body).await,
+            Target::QuarantineProfile => self.quarantine_profile(operator, name()?, headers, body).await,
             _public => Err(Trouble::NotFound.into()),
         }
     }

@@ -16,9 +16,10 @@ use super::answer::{Context, json};
 use super::read::{self, Fields, Mistakes, Query, parsed};
 use super::refused::{Refused, Trouble};
 use super::view::SessionView;
-use crate::browser::{Proxy, check_page};
+use crate::browser::check_page;
 use crate::durations::parse_within;
 use crate::http::{Place, Reply};
+use crate::proxy::Proxy;
 use crate::session::{CreateRequest, Created, Idempotency, Kind, MOST_LABELS, Session};
 use crate::sys::Limits;
 
@@ -66,9 +67,13 @@ pub(super) struct CreateSession {
     /// What browser; `chromium` when left out.
     #[schema(nullable = false)]
     kind: Option<KindWord>,
-    /// A profile that outlives the session. Without one, the browser starts blank and leaves nothing.
+    /// A profile that outlives the session. Without one, the browser starts blank and leaves nothing. One of the pool's is given
+    /// to its own user, when it has rested.
     #[schema(nullable = false, max_length = 64, pattern = "^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
     profile: Option<String>,
+    /// Has the host choose one of the user's profiles, the one that was used longest ago. Not together with `profile`.
+    #[schema(nullable = false, default = false)]
+    pool: Option<bool>,
     /// The size of the display.
     #[schema(nullable = false)]
     display: Option<DisplaySize>,
@@ -112,6 +117,11 @@ pub(super) struct DisplaySize {
     width: u16,
     #[schema(minimum = 64, maximum = 8192)]
     height: u16,
+}
+
+/// A proxy in a body.
+pub(super) fn proxy(fields: &mut Fields<'_>) -> Option<Proxy> {
+    fields.object("proxy", |proxy| proxy.required("server", parsed::<Proxy>)).flatten()
 }
 
 /// A proxy.
@@ -233,20 +243,25 @@ fn request(body: Value, mistakes: &mut Mistakes) -> Option<CreateRequest> {
     let id = fields.text("session_id", parsed);
     let kind = fields.text("kind", kind).unwrap_or(Kind::Chromium);
     let profile = fields.text("profile", parsed);
+    let pool = fields.flag("pool").unwrap_or(false);
     let display_size = fields.object("display", display).flatten();
     let start_url = fields.text("start_url", |url| check_page(url, &SCHEMES).map(|()| url.to_owned()));
-    let proxy = fields.object("proxy", |proxy| proxy.required("server", parsed::<Proxy>)).flatten();
+    let proxy = proxy(&mut fields);
     let env = fields.texts("env", MOST_VARIABLES, |_name, value| variable(value));
     let limits = fields.object("limits", limits).unwrap_or_default();
     let idle_timeout = fields.text("idle_timeout", duration);
     let max_duration = fields.text("max_duration", duration);
     let labels = fields.texts("labels", MOST_LABELS, label);
     fields.finish();
+    if pool && profile.is_some() {
+        mistakes.add(Place::Body("/pool".to_owned()), "must not be true beside a profile");
+    }
     Some(CreateRequest {
         id,
         user: user?,
         kind,
         profile,
+        pool,
         display_size,
         start_url,
         proxy,
@@ -258,7 +273,8 @@ fn request(body: Value, mistakes: &mut Mistakes) -> Option<CreateRequest> {
     })
 }
 
-fn kind(word: &str) -> Result<Kind, String> {
+/// A kind of browser in a body.
+pub(super) fn kind(word: &str) -> Result<Kind, String> {
     let names = Kind::ALL.map(Kind::as_str);
     let found = Kind::ALL.into_iter().find(|kind| kind.as_str() == word);
     found.ok_or_else(|| format!("must be one of {}", names.join(", ")))
@@ -365,6 +381,7 @@ mod tests {
         ];
         assert_eq!(pointers, expected);
         assert_eq!(refused(json!([])), ["", "/user_id"]);
+        assert_eq!(refused(json!({ "user_id": "u", "pool": true, "profile": "p" })), ["/pool"]);
     }
 
     #[test]

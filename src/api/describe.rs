@@ -20,6 +20,7 @@ use super::handoffs::{AnswerHandoff, AskForHuman, HandoffList, HandoffView};
 use super::health::Health;
 use super::host::Status;
 use super::operations::{Answer, JSON, Words, id, of_target, operation_id, text};
+use super::profiles::{AddProfile, ProfileList, ProfileView, QuarantineProfile};
 use super::refused::Trouble;
 use super::routes::{Proof, ROUTES, Route};
 use super::sessions::{AmendSession, EndSession, SessionHealth};
@@ -101,7 +102,7 @@ fn types() -> String {
 }
 
 /// Types of what is sent to the host.
-const READ: [&str; 8] = [
+const READ: [&str; 10] = [
     "CreateSession",
     "AmendSession",
     "EndSession",
@@ -110,6 +111,8 @@ const READ: [&str; 8] = [
     "LimitsAsked",
     "AskForHuman",
     "AnswerHandoff",
+    "AddProfile",
+    "QuarantineProfile",
 ];
 
 fn components() -> Components {
@@ -125,6 +128,10 @@ fn components() -> Components {
     add::<AnswerHandoff>(&mut schemas);
     add::<HandoffView>(&mut schemas);
     add::<HandoffList>(&mut schemas);
+    add::<AddProfile>(&mut schemas);
+    add::<QuarantineProfile>(&mut schemas);
+    add::<ProfileView>(&mut schemas);
+    add::<ProfileList>(&mut schemas);
     add::<Connection>(&mut schemas);
     add::<Capacity>(&mut schemas);
     add::<Health>(&mut schemas);
@@ -160,9 +167,11 @@ fn method(name: &str) -> HttpMethod {
 
 fn operation(route: &Route) -> Operation {
     let Words { tag, summary, mut parameters, body, answers, mut troubles } = of_target(route.target);
-    for (name, about, trouble) in
-        [("id", "The session", Trouble::UnknownSession), ("handoff", "The handoff", Trouble::UnknownHandoff)]
-    {
+    for (name, about, trouble) in [
+        ("id", "The session", Trouble::UnknownSession),
+        ("handoff", "The handoff", Trouble::UnknownHandoff),
+        ("name", "The profile", Trouble::UnknownProfile),
+    ] {
         if route.pattern.contains(&format!("{{{name}}}")) {
             parameters.push(
                 ParameterBuilder::new()

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::refused::Trouble;
 use crate::ids::SessionId;
+use crate::profile::StateWord;
 use crate::session::{Cause, ComponentStatus, Event, HandoffKind, Happening, SessionState, Sessions, Warmth};
 
 /// Seconds from a request to a session that is ready: a warm one in milliseconds, a cold browser in a second, a loaded host
@@ -32,6 +33,7 @@ pub(super) struct SessionMetrics {
     capacity: IntGauge,
     queued: IntGauge,
     spares: IntGaugeVec,
+    profiles: IntGaugeVec,
 }
 
 impl SessionMetrics {
@@ -49,11 +51,12 @@ impl SessionMetrics {
             capacity: IntGauge::new("valetd_session_capacity", "Sessions that the host takes at a time")?,
             queued: IntGauge::new("valetd_session_queued", "Requests that wait for a place")?,
             spares: by("kind", "valetd_session_spares", "What is ready for sessions to come")?,
+            profiles: by("state", "valetd_profile_count", "Profiles in the pool")?,
         })
     }
 
-    fn parts(&self) -> [&dyn Collector; 6] {
-        [&self.up, &self.starts, &self.count, &self.capacity, &self.queued, &self.spares]
+    fn parts(&self) -> [&dyn Collector; 7] {
+        [&self.up, &self.starts, &self.count, &self.capacity, &self.queued, &self.spares, &self.profiles]
     }
 }
 
@@ -90,6 +93,9 @@ impl Collector for SessionMetrics {
         self.queued.set(number(occupancy.queued));
         self.spares.with_label_values(&["display"]).set(number(occupancy.spare_displays));
         self.spares.with_label_values(&["browser"]).set(number(occupancy.spare_browsers));
+        for (state, count) in StateWord::ALL.into_iter().zip(self.sessions.profile_counts()) {
+            self.profiles.with_label_values(&[state.as_str()]).set(number(count));
+        }
         self.parts().into_iter().flat_map(Collector::collect).collect()
     }
 }

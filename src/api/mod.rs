@@ -16,6 +16,7 @@ mod health;
 mod host;
 mod metrics;
 mod operations;
+mod profiles;
 mod read;
 mod refused;
 pub mod routes;

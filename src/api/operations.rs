@@ -118,6 +118,11 @@ pub(super) fn of_target(target: Target) -> Words {
                 Trouble::KeyReused,
                 Trouble::SessionExists,
                 Trouble::ProfileBusy,
+                Trouble::UnknownProfile,
+                Trouble::ProfilesCooling,
+                Trouble::ProfilesInUse,
+                Trouble::ProfileQuarantined,
+                Trouble::TooManyProfiles,
                 Trouble::SessionOver,
                 Trouble::OverCapacity,
                 Trouble::Draining,
@@ -183,6 +188,52 @@ pub(super) fn of_target(target: Target) -> Words {
             ])
             .gives(200, "Links", Json("Connection"))
             .fails([Trouble::Invalid, Trouble::SessionOver, Trouble::NoSigningKey]),
+        Target::Profiles => words("profiles", "Profiles of the pool, by their names")
+            .takes([
+                query("user_id", "Of this user", text().min_length(Some(1)).max_length(Some(256))),
+                query(
+                    "state",
+                    "In this state; several times: in one of these",
+                    ArrayBuilder::new().items(one_of(&["idle", "active", "cooldown", "quarantined"])),
+                ),
+                query("limit", "So many at most; 100 when left out", integer(1, 1000)),
+            ])
+            .gives(200, "Profiles", Json("ProfileList"))
+            .fails([Trouble::Invalid, Trouble::Unresponsive]),
+        Target::AddProfile => words("profiles", "Add a profile to the pool")
+            .body("AddProfile", true)
+            .gives(201, "It was added", Json("Profile"))
+            .fails(BODY)
+            .fails([
+                Trouble::Invalid,
+                Trouble::BadProxy,
+                Trouble::ProfileExists,
+                Trouble::ProfileBusy,
+                Trouble::TooManyProfiles,
+                Trouble::Unresponsive,
+            ]),
+        Target::Profile => words("profiles", "A profile of the pool")
+            .gives(200, "As it is", Json("Profile"))
+            .fails([Trouble::Unresponsive]),
+        Target::RemoveProfile => words("profiles", "Take a profile out of the pool, and remove what it holds on this host")
+            .gives(200, "It is gone; as it was last", Json("Profile"))
+            .fails([
+                Trouble::ProfileBusy,
+                Trouble::ProfileLeaving,
+                Trouble::ProfileNotRemoved,
+                Trouble::Unresponsive,
+            ]),
+        Target::ReleaseProfile => words("profiles", "End a profile's quarantine, or its rest")
+            .gives(200, "As it is now", Json("Profile"))
+            .fails(BODY)
+            .fails([Trouble::Invalid, Trouble::ProfileLeaving, Trouble::Unresponsive]),
+        Target::QuarantineProfile => {
+            words("profiles", "Keep a profile from being used, once the session that has it is over")
+                .body("QuarantineProfile", true)
+                .gives(200, "As it is now", Json("Profile"))
+                .fails(BODY)
+                .fails([Trouble::Invalid, Trouble::ProfileLeaving, Trouble::Unresponsive])
+        }
         Target::AskForHuman => words("handoffs", "Ask for a human at a session")
             .body("AskForHuman", true)
             .gives(201, "A human is wanted", Json("Handoff"))
@@ -231,6 +282,12 @@ pub(super) fn operation_id(route: &Route) -> String {
         Target::Handoffs => "list_handoffs",
         Target::Handoff => "show_handoff",
         Target::Resolve => "resolve_handoff",
+        Target::Profiles => "list_profiles",
+        Target::AddProfile => "add_profile",
+        Target::Profile => "show_profile",
+        Target::RemoveProfile => "remove_profile",
+        Target::ReleaseProfile => "release_profile",
+        Target::QuarantineProfile => "quarantine_profile",
         _host => {
             return route
                 .pattern

@@ -127,6 +127,11 @@ impl<'a> Fields<'a> {
         self.text(name, parse)
     }
 
+    /// True or false.
+    pub(super) fn flag(&mut self, name: &str) -> Option<bool> {
+        self.take(name, |value| value.as_bool().ok_or_else(|| "must be true or false".to_owned()))
+    }
+
     /// A whole number in a range.
     pub(super) fn number<N>(&mut self, name: &str, range: std::ops::RangeInclusive<N>) -> Option<N>
     where

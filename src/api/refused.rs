@@ -10,7 +10,10 @@ use hyper::{Response, StatusCode};
 use crate::auth::{MintError, Refusal};
 use crate::errors::chain;
 use crate::http::{Mistake, Place, Problem, RequestId};
-use crate::session::{AmendError, Cause, CreateError, Denial, End, HandoffDenial, HandoffError};
+use crate::profile::{ChangeError, Unavailable};
+use crate::session::{
+    AmendError, Cause, CreateError, Denial, End, HandoffDenial, HandoffError, ProfileError,
+};
 
 /// When a full host may have a place again: somebody has to leave first.
 const FULL_RETRY: Duration = Duration::from_secs(5);
@@ -48,6 +51,14 @@ pub(super) enum Trouble {
     HandoffOver,
     TooManyHandoffs,
     ProfileBusy,
+    UnknownProfile,
+    ProfilesCooling,
+    ProfilesInUse,
+    ProfileQuarantined,
+    ProfileExists,
+    ProfileLeaving,
+    ProfileNotRemoved,
+    TooManyProfiles,
     KindUnavailable,
     VariableNotAllowed,
     OverLimit,
@@ -63,7 +74,7 @@ pub(super) enum Trouble {
 
 impl Trouble {
     /// One of each, for the description and for tests.
-    pub(super) const ALL: [Self; 36] = [
+    pub(super) const ALL: [Self; 44] = [
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::Forbidden,
@@ -90,6 +101,14 @@ impl Trouble {
         Self::HandoffOver,
         Self::TooManyHandoffs,
         Self::ProfileBusy,
+        Self::UnknownProfile,
+        Self::ProfilesCooling,
+        Self::ProfilesInUse,
+        Self::ProfileQuarantined,
+        Self::ProfileExists,
+        Self::ProfileLeaving,
+        Self::ProfileNotRemoved,
+        Self::TooManyProfiles,
         Self::KindUnavailable,
         Self::VariableNotAllowed,
         Self::OverLimit,
@@ -136,6 +155,14 @@ impl Trouble {
                 (429, ("too-many-handoffs", "Too many handoffs of the session wait for a human."))
             }
             Self::ProfileBusy => (409, ("profile-busy", "The profile is in use by another session.")),
+            Self::UnknownProfile => (404, ("unknown-profile", "The user has no such profile.")),
+            Self::ProfilesCooling => (503, ("profiles-cooling", "No profile has rested long enough.")),
+            Self::ProfilesInUse => (409, ("profiles-in-use", "Every profile of the user is in use.")),
+            Self::ProfileQuarantined => (409, ("profile-quarantined", "The profile waits for an operator.")),
+            Self::ProfileExists => (409, ("profile-exists", "The pool has this profile already.")),
+            Self::ProfileLeaving => (409, ("profile-leaving", "The profile is being removed.")),
+            Self::ProfileNotRemoved => (503, ("profile-not-removed", "The profile could not be removed.")),
+            Self::TooManyProfiles => (429, ("too-many-profiles", "There may be no more profiles.")),
             Self::KindUnavailable => (422, ("kind-unavailable", "This host has no browser of this kind.")),
             Self::VariableNotAllowed => {
                 (422, ("variable-not-allowed", "This variable may not be set by a request."))
@@ -174,11 +201,13 @@ pub(super) struct Refused {
     mistakes: Vec<Mistake>,
     /// For 405.
     allow: Option<String>,
+    /// When it may go better, where that is known better than the trouble tells.
+    retry_after: Option<Duration>,
 }
 
 impl From<Trouble> for Box<Refused> {
     fn from(trouble: Trouble) -> Self {
-        Box::new(Refused { trouble, detail: None, mistakes: Vec::new(), allow: None })
+        Box::new(Refused { trouble, detail: None, mistakes: Vec::new(), allow: None, retry_after: None })
     }
 }
 
@@ -191,7 +220,7 @@ impl From<Refusal> for Box<Refused> {
 impl Refused {
     /// With what is particular to this time.
     pub(super) fn because(trouble: Trouble, detail: impl Into<String>) -> Box<Self> {
-        Box::new(Self { trouble, detail: Some(detail.into()), mistakes: Vec::new(), allow: None })
+        Box::new(Self { detail: Some(detail.into()), ..*Box::<Self>::from(trouble) })
     }
 
     /// All that is wrong with a request.
@@ -199,17 +228,12 @@ impl Refused {
         let of_proxy =
             |mistake: &Mistake| matches!(&mistake.place, Place::Body(at) if at.starts_with("/proxy"));
         let trouble = if mistakes.iter().all(of_proxy) { Trouble::BadProxy } else { Trouble::Invalid };
-        Box::new(Self { trouble, detail: None, mistakes, allow: None })
+        Box::new(Self { mistakes, ..*Box::<Self>::from(trouble) })
     }
 
     /// A method that the path is not there for.
     pub(super) fn method(allow: String) -> Box<Self> {
-        Box::new(Self {
-            trouble: Trouble::MethodNotAllowed,
-            detail: None,
-            mistakes: Vec::new(),
-            allow: Some(allow),
-        })
+        Box::new(Self { allow: Some(allow), ..*Box::<Self>::from(Trouble::MethodNotAllowed) })
     }
 
     /// Why a session was not created.
@@ -219,6 +243,7 @@ impl Refused {
             Denial::OverCapacity { .. } => (Trouble::OverCapacity, None),
             Denial::IdInUse => (Trouble::SessionExists, Some("/session_id".to_owned())),
             Denial::ProfileBusy { .. } => (Trouble::ProfileBusy, Some("/profile".to_owned())),
+            Denial::NoProfile(refusal) => return Self::no_profile(refusal),
             Denial::KindUnavailable(_) => (Trouble::KindUnavailable, Some("/kind".to_owned())),
             Denial::KeyReused => (Trouble::KeyReused, None),
             Denial::VariableNotAllowed(name) => (Trouble::VariableNotAllowed, Some(format!("/env/{name}"))),
@@ -227,6 +252,22 @@ impl Refused {
         let mut refused = Self::because(trouble, denial.to_string());
         let mistake = |at| Mistake { place: Place::Body(at), detail: denial.to_string() };
         refused.mistakes = pointer.map(mistake).into_iter().collect();
+        refused
+    }
+
+    fn no_profile(refusal: &Unavailable) -> Box<Self> {
+        let trouble = match refusal {
+            Unavailable::Unknown(_) | Unavailable::None(_) => Trouble::UnknownProfile,
+            Unavailable::Busy { .. } => Trouble::ProfileBusy,
+            Unavailable::Cooling { .. } => Trouble::ProfilesCooling,
+            Unavailable::InUse { .. } => Trouble::ProfilesInUse,
+            Unavailable::Quarantined { .. } => Trouble::ProfileQuarantined,
+            Unavailable::Full => Trouble::TooManyProfiles,
+        };
+        let mut refused = Self::because(trouble, refusal.to_string());
+        if let Unavailable::Cooling { left, .. } = refusal {
+            refused.retry_after = Some(*left);
+        }
         refused
     }
 
@@ -248,7 +289,7 @@ impl Refused {
         if let Some(detail) = self.detail {
             problem = problem.detail(detail);
         }
-        if let Some(after) = self.trouble.retry_after() {
+        if let Some(after) = self.retry_after.or(self.trouble.retry_after()) {
             problem = problem.retry_after(after);
         }
         let mut response = problem.response(request_id);
@@ -282,6 +323,23 @@ impl From<HandoffError> for Box<Refused> {
             HandoffError::Denied(HandoffDenial::IdInUse) => return Trouble::HandoffExists.into(),
             HandoffError::Denied(HandoffDenial::TooMany) => Trouble::TooManyHandoffs,
             HandoffError::Denied(HandoffDenial::Over(_)) => Trouble::HandoffOver,
+        };
+        Refused::because(trouble, error.to_string())
+    }
+}
+
+impl From<ProfileError> for Box<Refused> {
+    fn from(error: ProfileError) -> Self {
+        let trouble = match &error {
+            ProfileError::Unresponsive(_) => return Trouble::Unresponsive.into(),
+            ProfileError::NotRemoved(_) => {
+                return Refused::because(Trouble::ProfileNotRemoved, chain(&error));
+            }
+            ProfileError::Denied(ChangeError::Unknown) => return Trouble::UnknownProfile.into(),
+            ProfileError::Denied(ChangeError::InUse(_)) => Trouble::ProfileBusy,
+            ProfileError::Denied(ChangeError::Leaving) => return Trouble::ProfileLeaving.into(),
+            ProfileError::Denied(ChangeError::Taken(_)) => Trouble::ProfileExists,
+            ProfileError::Denied(ChangeError::Limit(_) | ChangeError::Full) => Trouble::TooManyProfiles,
         };
         Refused::because(trouble, error.to_string())
     }
@@ -331,6 +389,13 @@ mod tests {
         let refused = Refused::denied(&Denial::OverCapacity { capacity: 3 });
         assert_eq!((refused.trouble, refused.mistakes.len()), (Trouble::OverCapacity, 0));
         assert_eq!(refused.detail.as_deref(), Some("all 3 places for sessions are taken"));
+        let left = Duration::from_millis(1_739_500);
+        let refused = Refused::denied(&Denial::NoProfile(Unavailable::Cooling { of: 2, left }));
+        let response = refused.response(&RequestId::from_random([0; 16]));
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["retry-after"]),
+            (503, &HeaderValue::from(1740))
+        );
     }
 
     #[test]

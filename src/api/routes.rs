@@ -2,7 +2,7 @@
 
 use hyper::Method;
 
-use crate::ids::{HandoffId, SessionId};
+use crate::ids::{HandoffId, ProfileName, SessionId};
 
 /// What a request must show before its handler runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +58,18 @@ pub enum Target {
     Handoff,
     /// `v1/sessions/{id}/handoffs/{handoff}/resolve`
     Resolve,
+    /// `GET v1/profiles`
+    Profiles,
+    /// `POST v1/profiles`
+    AddProfile,
+    /// `GET v1/profiles/{name}`
+    Profile,
+    /// `DELETE v1/profiles/{name}`
+    RemoveProfile,
+    /// `v1/profiles/{name}/release`
+    ReleaseProfile,
+    /// `v1/profiles/{name}/quarantine`
+    QuarantineProfile,
 }
 
 /// A way in.
@@ -65,7 +77,7 @@ pub enum Target {
 pub struct Route {
     /// The method; where it is GET, HEAD is answered as well.
     pub method: &'static str,
-    /// The path; `{id}` is a session's, `{handoff}` one of its handoffs'.
+    /// The path; `{id}` is a session's, `{handoff}` one of its handoffs', `{name}` a profile's.
     pub pattern: &'static str,
     /// What it asks for.
     pub proof: Proof,
@@ -78,7 +90,7 @@ const fn route(method: &'static str, pattern: &'static str, proof: Proof, target
 }
 
 /// Every route.
-pub const ROUTES: [Route; 22] = [
+pub const ROUTES: [Route; 28] = [
     route("GET", "/livez", Proof::Nothing, Target::Alive),
     route("GET", "/readyz", Proof::Nothing, Target::Ready),
     route("GET", "/health", Proof::Nothing, Target::Health),
@@ -101,6 +113,12 @@ pub const ROUTES: [Route; 22] = [
     route("GET", "/v1/sessions/{id}/handoffs", Proof::Operator, Target::Handoffs),
     route("GET", "/v1/sessions/{id}/handoffs/{handoff}", Proof::Operator, Target::Handoff),
     route("POST", "/v1/sessions/{id}/handoffs/{handoff}/resolve", Proof::Operator, Target::Resolve),
+    route("GET", "/v1/profiles", Proof::Operator, Target::Profiles),
+    route("POST", "/v1/profiles", Proof::Operator, Target::AddProfile),
+    route("GET", "/v1/profiles/{name}", Proof::Operator, Target::Profile),
+    route("DELETE", "/v1/profiles/{name}", Proof::Operator, Target::RemoveProfile),
+    route("POST", "/v1/profiles/{name}/release", Proof::Operator, Target::ReleaseProfile),
+    route("POST", "/v1/profiles/{name}/quarantine", Proof::Operator, Target::QuarantineProfile),
 ];
 
 /// What a request is for.
@@ -119,6 +137,7 @@ pub(super) enum Found {
 pub(super) struct Named {
     pub(super) session: Option<SessionId>,
     pub(super) handoff: Option<HandoffId>,
+    pub(super) profile: Option<ProfileName>,
 }
 
 /// Looks for the route of a request. `local`: whether it came over the Unix socket; elsewhere its routes are not there.
@@ -152,6 +171,7 @@ fn fits(pattern: &str, path: &str) -> Option<Named> {
         let part = parts.next()?;
         match wanted {
             "{id}" if !part.is_empty() => named.session = part.parse().ok(),
+            "{name}" if !part.is_empty() => named.profile = part.parse().ok(),
             "{handoff}" if !part.is_empty() => named.handoff = part.parse().ok(),
             wanted if wanted == part => {}
             _ => return None,
@@ -178,7 +198,7 @@ mod tests {
         assert_eq!(found(&Method::HEAD, "/v1/sessions/s1/health"), Some((Target::SessionHealth, id)));
         assert_eq!(found(&Method::GET, "/v1/sessions/..%2f"), Some((Target::Show, None)));
         let resolve = find(&Method::POST, "/v1/sessions/s1/handoffs/h1/resolve", false);
-        let named = Named { session: "s1".parse().ok(), handoff: "h1".parse().ok() };
+        let named = Named { session: "s1".parse().ok(), handoff: "h1".parse().ok(), profile: None };
         let expected = Found::Route { proof: Proof::Operator, target: Target::Resolve, named };
         assert_eq!(resolve, expected);
         for path in ["/v1/sessions/", "/v1/sessions/a/b", "/v1/sessions//health", "/v1", "/", "/livez/"] {

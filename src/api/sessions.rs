@@ -24,7 +24,7 @@ use crate::session::{
 };
 
 /// Sessions in one answer, when nobody says and at most.
-const DEFAULT_LIMIT: usize = 100;
+pub(super) const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1000;
 /// Longest reason for an end, in bytes; it goes into the log and into events.
 const MAX_REASON_BYTES: usize = 256;
@@ -267,12 +267,12 @@ fn label_of(text: &str) -> Result<(String, String), String> {
     label(name, value).map(|()| (name.to_owned(), value.to_owned()))
 }
 
-fn limit_of(text: &str) -> Result<usize, String> {
+pub(super) fn limit_of(text: &str) -> Result<usize, String> {
     let refusal = || format!("must be a whole number from 1 to {MAX_LIMIT}");
     text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit)).ok_or_else(refusal)
 }
 
-fn reason_of(text: &str) -> Result<String, String> {
+pub(super) fn reason_of(text: &str) -> Result<String, String> {
     if (1..=MAX_REASON_BYTES).contains(&text.len()) && !text.chars().any(char::is_control) {
         return Ok(text.to_owned());
     }

@@ -3,6 +3,7 @@
 //!
 //! Beside the profile lies `<profile>.trial`, all of the content, or `<profile>.moving`, some of it, on its way out or back.
 //! `<profile>.aside` is what a browser was shown not to start with, for people; `<profile>.old` was that, and goes.
+//! `<profile>.snapshot` is a copy of what a browser did start with, and `<profile>.copying` one that is being made.
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -15,6 +16,8 @@ const MOVING: &str = "moving";
 const TRIAL: &str = "trial";
 const ASIDE: &str = "aside";
 const OLD: &str = "old";
+const SNAPSHOT: &str = "snapshot";
+const COPYING: &str = "copying";
 
 /// The places beside a profile. Only for whoever has its lock.
 pub(super) struct Aside<'a>(pub(super) &'a Path);
@@ -32,6 +35,38 @@ impl Aside<'_> {
         DirBuilder::new().mode(0o700).create(&moving).map_err(io("make", &moving))?;
         move_all(self.0, &moving)?;
         std::fs::rename(&moving, &trial).map_err(io("move", &moving))
+    }
+
+    /// Where its last copy is, if there is one.
+    pub(super) fn snapshot(&self) -> PathBuf {
+        self.beside(SNAPSHOT)
+    }
+
+    /// Where one is that is not whole yet.
+    pub(super) fn unfinished_snapshot(&self) -> PathBuf {
+        self.beside(COPYING)
+    }
+
+    /// In a trial: puts the last copy into the profile, where it goes if the trial is undone. Takes no time.
+    ///
+    /// # Errors
+    /// When something cannot be moved; the trial is to be undone then.
+    pub(super) fn restore(&self) -> Result<(), Error> {
+        let snapshot = self.snapshot();
+        move_all(&snapshot, self.0)?;
+        std::fs::remove_dir(&snapshot).map_err(io("remove", &snapshot))
+    }
+
+    /// In a trial: takes out what has come since it began.
+    ///
+    /// # Errors
+    /// When something cannot be removed.
+    pub(super) fn empty(&self) -> Result<(), Error> {
+        for entry in std::fs::read_dir(self.0).map_err(io("list", self.0))? {
+            let path = entry.map_err(io("list", self.0))?.path();
+            remove_all(&path).map_err(io("remove", &path))?;
+        }
+        Ok(())
     }
 
     /// The profile was the reason: what was in it is kept, in place of what an earlier trial kept. Takes no time.
@@ -54,16 +89,25 @@ impl Aside<'_> {
     pub(super) fn undo(&self) -> Result<(), Error> {
         let (moving, trial) = (self.beside(MOVING), self.beside(TRIAL));
         if trial.exists() {
-            for entry in std::fs::read_dir(self.0).map_err(io("list", self.0))? {
-                let path = entry.map_err(io("list", self.0))?.path();
-                remove_all(&path).map_err(io("remove", &path))?;
-            }
+            self.empty()?;
             // From here on what is in the profile is its own.
             std::fs::rename(&trial, &moving).map_err(io("move", &trial))?;
         }
         if moving.exists() {
             move_all(&moving, self.0)?;
             std::fs::remove_dir(&moving).map_err(io("remove", &moving))?;
+        }
+        Ok(())
+    }
+
+    /// Removes all of them.
+    ///
+    /// # Errors
+    /// When one of them cannot be removed.
+    pub(super) fn remove(&self) -> Result<(), Error> {
+        for end in [MOVING, TRIAL, ASIDE, OLD, SNAPSHOT, COPYING] {
+            let path = self.beside(end);
+            remove_all(&path).map_err(io("remove", &path))?;
         }
         Ok(())
     }

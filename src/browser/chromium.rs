@@ -143,9 +143,20 @@ impl Chromium {
         if profile.is_blank() {
             return Ok(());
         }
-        match attempt.trial.prepare() {
+        match attempt.trial.prepare(profile.has_snapshot()) {
             Preparation::Own => profile.aside().undo(),
             Preparation::TheSame => Ok(()),
+            Preparation::Copy => {
+                let path = profile.path().display();
+                tracing::warn!(%path, "the browser does not start: trying with an older copy of its profile");
+                let tried = profile.aside().begin().and_then(|()| profile.restore());
+                tried.inspect_err(|_| attempt.trial.give_up())
+            }
+            Preparation::NothingEither => {
+                let path = profile.path().display();
+                tracing::warn!(%path, "the browser does not start with an older copy of its profile either: trying without");
+                profile.aside().empty().inspect_err(|_| attempt.trial.give_up())
+            }
             Preparation::Nothing => {
                 let path = profile.path().display();
                 tracing::warn!(%path, "the browser does not start: trying without what is in its profile");

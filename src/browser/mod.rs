@@ -12,10 +12,12 @@ mod endpoint;
 mod profile_dir;
 mod tabs;
 mod trial;
+mod upkeep;
 
 pub use chromium::{Chromium, Places, Screen, Variables};
-pub use config::{BadProxy, Config, Proxy, check_page};
+pub use config::{Config, check_page};
 pub use devtools::{Client, Error as DevtoolsError};
 pub use endpoint::{Endpoint, Ports};
 pub use profile_dir::{Error as ProfileError, Owner, ProfileDir, park_all};
 pub use tabs::watch_tabs;
+pub use upkeep::{Care, Condition, look_after};

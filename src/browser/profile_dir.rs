@@ -65,7 +65,7 @@ pub struct ProfileDir {
 #[derive(Debug)]
 enum Keep {
     /// It stays, locked against everybody else until then. The lock goes with the value, and with the process.
-    Kept { parked: bool, _lock: Flock<File> },
+    Kept { owner: Option<Identity>, _lock: Flock<File> },
     /// It goes.
     Blank,
 }
@@ -80,19 +80,7 @@ impl ProfileDir {
     /// When somebody else holds the lock, or what stands there is not a directory of a session's.
     pub fn lock(parent: &Path, name: &str, owner: Option<&Owner>) -> Result<Self, Error> {
         let path = parent.join(name);
-        let lock_path = parent.join(format!("{name}.lock"));
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&lock_path)
-            .map_err(io("open", &lock_path))?;
-        let lock =
-            Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_file, errno)| match errno {
-                nix::errno::Errno::EWOULDBLOCK => Error::InUse(path.clone()),
-                errno => Error::Io { what: "lock", path: lock_path.clone(), source: errno.into() },
-            })?;
+        let lock = lock_file(parent, name)?;
         match DirBuilder::new().mode(0o700).create(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
                 return Err(io("make", &path)(error));
@@ -114,7 +102,21 @@ impl ProfileDir {
         if let Some(owner) = owner {
             give(&path, owner.identity)?;
         }
-        Ok(Self { path, keep: Keep::Kept { parked: owner.is_some(), _lock: lock } })
+        Ok(Self { path, keep: Keep::Kept { owner: owner.map(|owner| owner.identity), _lock: lock } })
+    }
+
+    /// Removes `<parent>/<name>` and all that belongs to it, which is no error where nothing is there.
+    ///
+    /// # Errors
+    /// When somebody has it, or something cannot be removed.
+    pub fn remove(parent: &Path, name: &str) -> Result<(), Error> {
+        let path = parent.join(name);
+        let _lock = lock_file(parent, name)?;
+        remove_all(&path).map_err(io("remove", &path))?;
+        Aside(&path).remove()?;
+        // Last, and while it is held: whoever opens the name from here on makes another file.
+        let lock_path = lock_path(parent, name);
+        remove_all(&lock_path).map_err(io("remove", &lock_path))
     }
 
     /// An empty directory at `path` (0700, of `owner`), whatever stood there before. It goes when this is dropped.
@@ -145,6 +147,23 @@ impl ProfileDir {
         Aside(&self.path)
     }
 
+    /// Whether there is a copy of what a browser started with.
+    pub(super) fn has_snapshot(&self) -> bool {
+        self.aside().snapshot().is_dir()
+    }
+
+    /// Puts that copy into the profile, which a trial has emptied.
+    ///
+    /// # Errors
+    /// When it cannot be moved or given to the session.
+    pub(super) fn restore(&self) -> Result<(), Error> {
+        // While only the daemon can get at it: in the profile, programs of the session could put links in its way.
+        if let Keep::Kept { owner: Some(identity), .. } = &self.keep {
+            give_content(&self.aside().snapshot(), *identity)?;
+        }
+        self.aside().restore()
+    }
+
     /// Removes what an earlier Chromium left. Only safe while no browser of ours runs in it, which the lock and the
     /// supervisor together guarantee.
     ///
@@ -166,12 +185,12 @@ impl ProfileDir {
 impl Drop for ProfileDir {
     fn drop(&mut self) {
         let done = match &self.keep {
-            Keep::Kept { parked, .. } => {
+            Keep::Kept { owner, .. } => {
                 // One that the end of the session cut off.
                 if let Err(error) = self.aside().undo() {
                     tracing::error!(error = %chain(&error), "the content of a profile stays beside it until its next session");
                 }
-                if *parked { park(&self.path) } else { Ok(()) }
+                if owner.is_some() { park(&self.path) } else { Ok(()) }
             }
             Keep::Blank => remove_all(&self.path),
         };
@@ -179,6 +198,25 @@ impl Drop for ProfileDir {
             tracing::warn!(path = %self.path.display(), %error, "a profile stays as its session left it");
         }
     }
+}
+
+fn lock_path(parent: &Path, name: &str) -> PathBuf {
+    parent.join(format!("{name}.lock"))
+}
+
+pub(super) fn lock_file(parent: &Path, name: &str) -> Result<Flock<File>, Error> {
+    let path = lock_path(parent, name);
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(io("open", &path))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_file, errno)| match errno {
+        nix::errno::Errno::EWOULDBLOCK => Error::InUse(parent.join(name)),
+        errno => Error::Io { what: "lock", path, source: errno.into() },
+    })
 }
 
 /// Takes all profiles beneath `parent` back from the uids of sessions that are over. Only safe while no session runs.
@@ -208,6 +246,11 @@ fn park(path: &Path) -> std::io::Result<()> {
 /// followed. A file with a second name may be somebody else's: a session that managed to make a hard link to it would be
 /// given it.
 fn give(path: &Path, identity: Identity) -> Result<(), Error> {
+    give_content(path, identity)?;
+    lchown(path, Some(identity.uid), Some(identity.gid)).map_err(io("give away", path))
+}
+
+fn give_content(path: &Path, identity: Identity) -> Result<(), Error> {
     let mut left = vec![path.to_owned()];
     while let Some(dir) = left.pop() {
         for entry in std::fs::read_dir(&dir).map_err(io("list", &dir))? {
@@ -223,7 +266,7 @@ fn give(path: &Path, identity: Identity) -> Result<(), Error> {
             }
         }
     }
-    lchown(path, Some(identity.uid), Some(identity.gid)).map_err(io("give away", path))
+    Ok(())
 }
 
 pub(super) fn io<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> Error + 'a {
@@ -343,6 +386,50 @@ mod tests {
         next.aside().begin().unwrap();
         drop(next);
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "kept");
+    }
+
+    #[test]
+    fn f18_a_copy_comes_back_as_the_session_s_own() {
+        if !may_give_away() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let profile = ProfileDir::lock(dir.path(), "p", Some(&owner(20_001))).unwrap();
+        let path = profile.path().to_owned();
+        std::fs::write(path.join("Cookies"), "spoilt").unwrap();
+        assert!(!profile.has_snapshot());
+        let copied = dir.path().join("p.snapshot/Default");
+        std::fs::create_dir_all(&copied).unwrap();
+        std::fs::write(copied.join("Cookies"), "good").unwrap();
+        assert!(profile.has_snapshot());
+        profile.aside().begin().unwrap();
+        profile.restore().unwrap();
+        assert_eq!(std::fs::read_to_string(path.join("Default/Cookies")).unwrap(), "good");
+        assert_eq!((uid_of(&path.join("Default")), uid_of(&path.join("Default/Cookies"))), (20_001, 20_001));
+        assert!(!path.join("Cookies").exists() && !profile.has_snapshot());
+        // The session ends before the browser has shown that it starts with it.
+        drop(profile);
+        assert_eq!(std::fs::read_to_string(path.join("Cookies")).unwrap(), "spoilt");
+    }
+
+    #[test]
+    fn a_profile_is_removed_with_all_that_belongs_to_it_unless_somebody_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let profile = ProfileDir::lock(dir.path(), "p", None).unwrap();
+        std::fs::write(profile.path().join("Cookies"), "kept").unwrap();
+        Aside(profile.path()).begin().unwrap();
+        assert!(matches!(ProfileDir::remove(dir.path(), "p"), Err(Error::InUse(_))));
+        assert!(profile.path().exists());
+        Aside(profile.path()).keep().unwrap();
+        drop(profile);
+        let other = ProfileDir::lock(dir.path(), "other", None).unwrap();
+        ProfileDir::remove(dir.path(), "p").unwrap();
+        ProfileDir::remove(dir.path(), "p").unwrap();
+        let mut left: Vec<_> =
+            std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["other", "other.lock"]);
+        drop(other);
     }
 
     #[test]

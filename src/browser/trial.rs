@@ -1,5 +1,6 @@
 //! Finding out whether a profile keeps its browser from starting (F18 of the fault list): after two starts that failed, a
-//! third one tries without what is in the profile. Pure; what it decides is carried out by [`super::chromium`].
+//! third one tries without what is in the profile: with its last copy where there is one, and then with nothing. Pure; what it
+//! decides is carried out by [`super::chromium`].
 //!
 //! A browser that does not start with an empty profile either has another problem, and gets its own profile back.
 
@@ -14,6 +15,10 @@ pub(super) enum Trial {
         /// How many.
         failures: u32,
     },
+    /// The browser starts with the last copy, and the old content lies aside.
+    Copy,
+    /// It did not start with that either.
+    CopyFailed,
     /// The browser starts with an empty one, and the old content lies aside.
     Empty,
     /// It was not the profile.
@@ -25,8 +30,12 @@ pub(super) enum Trial {
 pub(super) enum Preparation {
     /// The profile's own content; what a trial took out is put back.
     Own,
+    /// Its last copy: the content is moved aside.
+    Copy,
     /// Nothing: the content is moved aside.
     Nothing,
+    /// Nothing in place of the copy; the content is aside.
+    NothingEither,
     /// What it found before: a trial goes on.
     TheSame,
 }
@@ -45,14 +54,22 @@ impl Trial {
         Self::Trusted { failures: 0 }
     }
 
-    /// A start is about to be made.
-    pub(super) fn prepare(&mut self) -> Preparation {
+    /// A start is about to be made. `has_copy`: whether there is an older copy of the profile.
+    pub(super) fn prepare(&mut self, has_copy: bool) -> Preparation {
         match *self {
+            Self::Trusted { failures } if failures >= DOUBTED_AFTER && has_copy => {
+                *self = Self::Copy;
+                Preparation::Copy
+            }
+            Self::CopyFailed => {
+                *self = Self::Empty;
+                Preparation::NothingEither
+            }
             Self::Trusted { failures } if failures >= DOUBTED_AFTER => {
                 *self = Self::Empty;
                 Preparation::Nothing
             }
-            Self::Empty => Preparation::TheSame,
+            Self::Copy | Self::Empty => Preparation::TheSame,
             Self::Trusted { .. } | Self::Acquitted => Preparation::Own,
         }
     }
@@ -71,14 +88,16 @@ impl Trial {
     pub(super) fn failed(&mut self) {
         match self {
             Self::Trusted { failures } => *failures = failures.saturating_add(1),
-            Self::Empty => *self = Self::Acquitted,
+            Self::Copy => *self = Self::CopyFailed,
+            Self::Empty | Self::CopyFailed => *self = Self::Acquitted,
             Self::Acquitted => {}
         }
     }
 
     /// The browser has answered.
     pub(super) fn succeeded(&mut self) -> Finding {
-        let finding = if *self == Self::Empty { Finding::Replaced } else { Finding::Usual };
+        let is_tried = matches!(self, Self::Copy | Self::Empty);
+        let finding = if is_tried { Finding::Replaced } else { Finding::Usual };
         *self = Self::new();
         finding
     }
@@ -92,26 +111,41 @@ mod tests {
     fn a_profile_that_fails_twice_is_replaced_if_that_helps() {
         let mut trial = Trial::new();
         for _ in 0..2 {
-            assert_eq!(trial.prepare(), Preparation::Own);
+            assert_eq!(trial.prepare(false), Preparation::Own);
             trial.failed();
         }
-        assert_eq!(trial.prepare(), Preparation::Nothing);
-        assert_eq!(trial.prepare(), Preparation::TheSame, "its display has died meanwhile");
+        assert_eq!(trial.prepare(false), Preparation::Nothing);
+        assert_eq!(trial.prepare(false), Preparation::TheSame, "its display has died meanwhile");
         assert_eq!(trial.succeeded(), Finding::Replaced);
-        assert_eq!(trial.prepare(), Preparation::Own);
+        assert_eq!(trial.prepare(false), Preparation::Own);
         assert_eq!(trial.succeeded(), Finding::Usual);
     }
 
     #[test]
     fn a_profile_that_was_not_the_reason_comes_back_and_is_left_alone() {
         let mut trial = Trial::Trusted { failures: 2 };
-        assert_eq!(trial.prepare(), Preparation::Nothing);
+        assert_eq!(trial.prepare(false), Preparation::Nothing);
         trial.failed();
         for _ in 0..5 {
-            assert_eq!(trial.prepare(), Preparation::Own);
+            assert_eq!(trial.prepare(false), Preparation::Own);
             trial.failed();
         }
         assert_eq!(trial.succeeded(), Finding::Usual);
+    }
+
+    #[test]
+    fn f18_the_last_copy_is_tried_before_nothing_is() {
+        let mut trial = Trial::Trusted { failures: 2 };
+        assert_eq!(trial.prepare(true), Preparation::Copy);
+        assert_eq!(trial.prepare(false), Preparation::TheSame, "its display has died meanwhile");
+        assert_eq!(trial.succeeded(), Finding::Replaced);
+        let mut trial = Trial::Trusted { failures: 2 };
+        trial.prepare(true);
+        trial.failed();
+        assert_eq!(trial.prepare(false), Preparation::NothingEither);
+        assert_eq!(trial.prepare(false), Preparation::TheSame);
+        trial.failed();
+        assert_eq!(trial.prepare(false), Preparation::Own);
     }
 
     #[test]
@@ -120,6 +154,6 @@ mod tests {
         trial.failed();
         trial.succeeded();
         trial.failed();
-        assert_eq!(trial.prepare(), Preparation::Own);
+        assert_eq!(trial.prepare(false), Preparation::Own);
     }
 }

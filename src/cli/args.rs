@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use super::Exit;
+use super::profile_args::ProfileArgs;
 use crate::auth::{MAX_TTL, Role};
 use crate::durations;
 use crate::ids::{ProfileName, SessionId, UserId};
@@ -51,6 +52,8 @@ pub enum Command {
     Token(TokenArgs),
     /// Create, list, show, stop or open sessions of the daemon on this host.
     Session(SessionArgs),
+    /// List, show, add, release, quarantine or remove profiles of the pool.
+    Profile(ProfileArgs),
     /// Show what runs, how it is, and who watches.
     Status(StatusArgs),
     /// Ask whether this machine can do it: each check with its remedy.
@@ -171,6 +174,9 @@ pub struct CreateSession {
     /// A profile that outlives the session.
     #[arg(long, value_name = "NAME")]
     pub profile: Option<ProfileName>,
+    /// One of the user's profiles in the pool: the one that was used longest ago.
+    #[arg(long, conflicts_with = "profile")]
+    pub pool: bool,
     /// The page to open.
     #[arg(long, value_name = "URL")]
     pub url: Option<String>,
@@ -386,6 +392,12 @@ mod tests {
             "valetd session create --user u --timeout 121s",
             "valetd session open s --role operator",
             "valetd session show ../s",
+            "valetd session create --user u --pool --profile p",
+            "valetd profile",
+            "valetd profile add",
+            "valetd profile add --user u --kind firefox",
+            "valetd profile quarantine p",
+            "valetd profile remove ../p",
         ] {
             assert_eq!(parsed(line).map(drop).unwrap_err(), Exit::Usage, "{line}");
         }

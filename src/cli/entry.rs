@@ -4,7 +4,7 @@ use std::env;
 use std::io::{stderr, stdout};
 use std::path::PathBuf;
 
-use super::{Command, Exit, args, check, dev, doctor, run, session, status, token};
+use super::{Command, Exit, args, check, dev, doctor, profile, run, session, status, token};
 
 /// Parses the command line of this process, runs what it says, and gives back how it went.
 pub fn main() -> Exit {
@@ -21,6 +21,7 @@ pub fn main() -> Exit {
         Command::Check(args) => check::run(&args, env::vars_os(), credentials, &mut out, &mut err),
         Command::Token(args) => token::run(&args, env::vars_os(), credentials, &mut out, &mut err),
         Command::Session(args) => session::run(&args, &mut out, &mut err),
+        Command::Profile(args) => profile::run(&args, &mut out, &mut err),
         Command::Status(args) => status::run(&args, &mut out, &mut err),
         Command::Doctor(args) => doctor::run(&args, credentials, &mut out, &mut err),
     }

@@ -6,11 +6,14 @@
 pub mod args;
 mod ask;
 pub mod check;
+mod columns;
 pub mod dev;
 pub mod doctor;
 mod entry;
 pub mod exit;
 pub mod output;
+pub mod profile;
+pub mod profile_args;
 mod rehearsal;
 pub mod run;
 pub mod session;

@@ -13,6 +13,20 @@ pub fn answer(out: &mut dyn Write, text: &str) -> Exit {
     }
 }
 
+/// What is to be printed, and how the command ends then.
+pub struct Printed {
+    /// All of it.
+    pub text: String,
+    /// The end.
+    pub exit: Exit,
+}
+
+/// Prints it.
+pub fn printed(out: &mut dyn Write, printed: &Printed) -> Exit {
+    let written = answer(out, &printed.text);
+    if written == Exit::Clean { printed.exit } else { written }
+}
+
 /// Says why there is no answer, and ends with `exit`.
 pub fn complain(err: &mut dyn Write, text: &str, exit: Exit) -> Exit {
     // The exit code still tells when standard error is gone too.

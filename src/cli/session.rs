@@ -12,22 +12,17 @@ use super::args::{
     CreateSession, EndSession, ListSessions, OpenSession, SessionAction, SessionArgs, ShowSession,
 };
 use super::ask::{AskError, Question, ask, socket, with_query};
-use super::output::{answer, complain};
+use super::columns::columns;
+use super::output::{Printed, complain, printed};
 use super::status::age;
 use crate::durations;
 use crate::errors::chain;
 
 /// For an answer that waits for nothing.
-const DEADLINE: Duration = Duration::from_secs(10);
+pub(super) const DEADLINE: Duration = Duration::from_secs(10);
 /// What an answer may take beyond the wait that was asked for: a place in the queue (10 minutes at most), and putting the
 /// session together.
 const QUEUE_DEADLINE: Duration = Duration::from_secs(640);
-
-/// What to print.
-struct Printed {
-    text: String,
-    exit: Exit,
-}
 
 /// Does what `args` say and prints the answer on `out`.
 pub fn run(args: &SessionArgs, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
@@ -49,11 +44,7 @@ pub fn run(args: &SessionArgs, out: &mut dyn Write, err: &mut dyn Write) -> Exit
         }
     });
     match done {
-        Ok(Printed { text, exit: Exit::Clean }) => answer(out, &text),
-        Ok(Printed { text, exit }) => {
-            let written = answer(out, &text);
-            if written == Exit::Clean { exit } else { written }
-        }
+        Ok(done) => printed(out, &done),
         Err(error) => complain(err, &format!("valetd: {}", chain(&error)), Exit::Failed),
     }
 }
@@ -95,6 +86,7 @@ fn body_of(args: &CreateSession) -> Value {
     put("user_id", Some(json!(args.user)));
     put("session_id", args.id.as_ref().map(|id| json!(id)));
     put("profile", args.profile.as_ref().map(|profile| json!(profile)));
+    put("pool", args.pool.then_some(Value::Bool(true)));
     put("start_url", text(&args.url));
     put("display", args.size.map(|(width, height)| json!({ "width": width, "height": height })));
     put("proxy", args.proxy.as_ref().map(|server| json!({ "server": server })));
@@ -159,15 +151,15 @@ async fn open(args: &OpenSession, socket: &Path) -> Result<Printed, AskError> {
     Ok(Printed { text, exit: Exit::Clean })
 }
 
-fn now() -> f64 {
+pub(super) fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
-fn text_of(value: &Value) -> &str {
+pub(super) fn text_of(value: &Value) -> &str {
     value.as_str().unwrap_or("-")
 }
 
-fn since(value: &Value, now: f64) -> String {
+pub(super) fn since(value: &Value, now: f64) -> String {
     value.as_f64().map_or_else(|| "-".to_owned(), |at| age((now - at).max(0.0)))
 }
 
@@ -202,21 +194,7 @@ fn table(sessions: &Value, now: f64) -> String {
     if rows.is_empty() {
         return "no sessions\n".to_owned();
     }
-    let mut widths = HEAD.map(str::len);
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let line = |cells: [&str; 8]| {
-        let padded: Vec<_> =
-            cells.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        format!("{}\n", padded.join("  ").trim_end())
-    };
-    let mut text = line(HEAD);
-    for row in &rows {
-        text.push_str(&line(row.each_ref().map(String::as_str)));
-    }
+    let mut text = columns(HEAD, &rows);
     if sessions["more"] == true {
         text.push_str("and more\n");
     }

@@ -31,6 +31,7 @@ pub fn differences(old: &Config, new: &Config) -> Vec<Change> {
         ("identity", old.identity != new.identity, false),
         ("session", session, false),
         ("sessions", old.rules != new.rules, false),
+        ("profiles", old.profiles != new.profiles, false),
         ("display", display, false),
         ("browser", old_session.browser != new_session.browser, false),
         ("gateway.listen", old_gateway.listen != new_gateway.listen, false),

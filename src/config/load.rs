@@ -11,7 +11,7 @@ use super::document::Document;
 use super::mistake::{ConfigErrors, Mistake};
 use super::secrets::{Files, Wanted};
 use super::settings::Config;
-use super::{auth, browser, cdp, gateway, host, identity, isolation, sessions};
+use super::{auth, browser, cdp, gateway, host, identity, isolation, profiles, sessions};
 
 /// Variables that begin so are ours: `VALETD_GATEWAY__LISTEN` sets `gateway.listen`.
 pub const ENVIRONMENT_PREFIX: &str = "VALETD_";
@@ -102,6 +102,7 @@ fn check_all(
     let identity = identity::identity(&mut document);
     let session = host::session(&mut document)?;
     let rules = sessions::sessions(&mut document, host.uid_count);
+    let profiles = profiles::profiles(&mut document);
     let display = host::display(&mut document);
     let browser = browser::browser(&mut document);
     let cdp = cdp::cdp(&mut document);
@@ -118,8 +119,19 @@ fn check_all(
         rfb: display.rfb,
         browser,
     };
-    let config =
-        Config { host, drain_budget, identity, session, rules, gateway, auth, signing_key, api, log };
+    let config = Config {
+        host,
+        drain_budget,
+        identity,
+        session,
+        rules,
+        profiles,
+        gateway,
+        auth,
+        signing_key,
+        api,
+        log,
+    };
     Ok((config, mistakes, known))
 }
 

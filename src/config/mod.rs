@@ -17,6 +17,7 @@ mod identity;
 mod isolation;
 mod load;
 mod mistake;
+mod profiles;
 mod resolved;
 mod secrets;
 mod sessions;

@@ -10,6 +10,7 @@ use super::settings::{Config, Signing};
 use super::values::write_size;
 use crate::auth::{Algorithm, KeyConfig};
 use crate::durations;
+use crate::profile;
 use crate::session::{Capacity, Isolation, Network, Rules};
 use crate::telemetry::Format;
 use crate::vnc::RfbSource;
@@ -79,6 +80,7 @@ fn session(page: &mut Page, config: &Config) {
     page.text("id", &session.id);
     page.optional("user", session.user.as_ref());
     rules(page, &config.rules);
+    profiles(page, &config.profiles);
     page.section("display");
     page.text("size", format_args!("{}x{}", session.display.width, session.display.height));
     page.bare("depth", session.display.depth);
@@ -137,6 +139,16 @@ fn rules(page: &mut Page, rules: &Rules) {
     page.bare("pids_max", rules.limits.pids.unwrap_or_default());
     page.bare("cpu_weight", rules.limits.cpu_weight.unwrap_or_default());
     page.list("allowed_env", &rules.allowed_env);
+}
+
+fn profiles(page: &mut Page, profiles: &profile::Settings) {
+    page.section("profiles");
+    page.bare("per_user", profiles.per_user);
+    page.duration("cooldown", profiles.cooldown);
+    page.bare("quarantine_after", profiles.quarantine_after);
+    page.list("proxies", &profiles.proxies.iter().map(ToString::to_string).collect::<Vec<_>>());
+    page.text("proxy_rotation", profiles.rotation.as_str());
+    page.text("quota", profiles.quota.map_or_else(|| "none".to_owned(), write_size));
 }
 
 fn gateway(page: &mut Page, config: &Config) {

@@ -15,6 +15,8 @@ pub struct Config {
     pub session: crate::session::Config,
     /// How many sessions there may be, and what each may do.
     pub rules: crate::session::Rules,
+    /// How profiles rotate.
+    pub profiles: crate::profile::Settings,
     /// The public listener.
     pub gateway: crate::gateway::Config,
     /// Whose tokens are good.

@@ -157,6 +157,19 @@ fn what_automations_may_not_do_can_be_replaced() {
     assert_eq!(parts, [("gateway.trusted_proxies", false), ("gateway.limits", false), ("cdp", false)]);
 }
 
+#[test]
+fn the_pool_of_profiles_can_be_set_and_needs_a_restart() {
+    let config = fixture("profiles.toml");
+    let profiles = &config.profiles;
+    assert_eq!((profiles.per_user, profiles.cooldown, profiles.quarantine_after), (3, Duration::ZERO, 2));
+    assert_eq!((profiles.proxies.len(), profiles.rotation.as_str()), (2, "profile"));
+    assert_eq!(profiles.quota, Some(2 << 30));
+    let plain = checked(KEY).unwrap();
+    assert_eq!((plain.profiles.per_user, plain.profiles.cooldown), (5, Duration::from_secs(1800)));
+    let changes = differences(&plain, &config);
+    assert_eq!(changes, [Change { part: "profiles", live: false }]);
+}
+
 /// The example with every setting that is off turned on.
 fn whole_example() -> String {
     let text = fs::read_to_string(root().join("config/valetd.example.toml")).unwrap();

@@ -2,6 +2,7 @@
 
 use super::request::Kind;
 use crate::ids::{ProfileName, SessionId};
+use crate::profile::Unavailable;
 
 /// What the host is like when somebody asks.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +21,8 @@ pub(super) struct Situation<'a> {
     pub(super) id_in_use: bool,
     /// The session that has the profile that is asked for.
     pub(super) profile_holder: Option<&'a SessionId>,
+    /// Why the pool has no profile for it now, where it is to have one of the pool's.
+    pub(super) no_profile: Option<&'a Unavailable>,
 }
 
 /// The answer.
@@ -56,6 +59,9 @@ pub enum Denial {
         /// Who has it.
         holder: SessionId,
     },
+    /// The pool has no profile for it.
+    #[error("{0}")]
+    NoProfile(Unavailable),
     /// This host has no such browser.
     #[error("this host has no browser of kind {}", .0.as_str())]
     KindUnavailable(Kind),
@@ -86,6 +92,9 @@ pub(super) fn judge(profile: Option<&ProfileName>, situation: &Situation<'_>) ->
     if let (Some(profile), Some(holder)) = (profile, situation.profile_holder) {
         return denied(Denial::ProfileBusy { profile: profile.clone(), holder: holder.clone() });
     }
+    if let Some(refusal) = situation.no_profile {
+        return denied(refusal.clone().into());
+    }
     if situation.occupied < situation.capacity && situation.queued == 0 {
         return Admission::Accepted;
     }
@@ -93,6 +102,15 @@ pub(super) fn judge(profile: Option<&ProfileName>, situation: &Situation<'_>) ->
         return Admission::Queued;
     }
     denied(Denial::OverCapacity { capacity: situation.capacity })
+}
+
+impl From<Unavailable> for Denial {
+    fn from(refusal: Unavailable) -> Self {
+        match refusal {
+            Unavailable::Busy { profile, holder } => Self::ProfileBusy { profile, holder },
+            refusal => Self::NoProfile(refusal),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -107,6 +125,7 @@ mod tests {
         queue_length: 1,
         id_in_use: false,
         profile_holder: None,
+        no_profile: None,
     };
 
     #[test]
@@ -136,6 +155,9 @@ mod tests {
         let denial = Denial::ProfileBusy { profile: profile.clone(), holder: holder.clone() };
         assert_eq!(denial.to_string(), "profile p is in use by session other");
         assert_eq!(judge(Some(&profile), &busy), Admission::Denied(denial));
+        let refusal = Unavailable::InUse { of: 3 };
+        let poor = Situation { no_profile: Some(&refusal), ..full };
+        assert_eq!(judge(None, &poor), Admission::Denied(Denial::NoProfile(refusal.clone())));
         let draining = Situation { draining: true, id_in_use: true, ..FREE };
         assert_eq!(judge(None, &draining), Admission::Denied(Denial::Draining));
     }

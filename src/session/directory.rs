@@ -10,6 +10,7 @@ use super::events::Events;
 use super::record::SessionRecord;
 use super::viewer::Session;
 use crate::ids::SessionId;
+use crate::profile;
 
 /// What the manager publishes.
 #[derive(Clone, Default)]
@@ -18,6 +19,8 @@ pub(super) struct Directory {
     /// Newest first.
     pub(super) ended: VecDeque<Arc<SessionRecord>>,
     pub(super) occupancy: Occupancy,
+    /// How many profiles of the pool are in each state.
+    pub(super) profiles: profile::Counts,
 }
 
 impl Directory {
@@ -118,6 +121,11 @@ impl Sessions {
     /// How full the host is.
     pub fn occupancy(&self) -> Occupancy {
         self.directory.borrow().occupancy
+    }
+
+    /// How many profiles of the pool are in each state.
+    pub fn profile_counts(&self) -> profile::Counts {
+        self.directory.borrow().profiles
     }
 
     /// What happens to sessions from now on, and what happened lately.

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use super::admission::Denial;
 use super::handoff::{Answer, Handoff, HandoffDenial, NewHandoff};
 use super::ledger::Ledger;
+use super::profiles::ProfileRequest;
 use super::record::SessionRecord;
 use super::request::{Amendment, CreateRequest, Idempotency};
 use super::viewer::Session;
@@ -16,7 +17,7 @@ use crate::ids::{HandoffId, SessionId};
 use crate::store::SessionKey;
 
 /// For an answer that the manager gives without waiting for anything.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+pub(super) const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 /// The same at the end of the daemon, whose time is short.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 /// For a session to be put together, once it has a place. Directories, a cookie, namespaces: some milliseconds.
@@ -50,6 +51,7 @@ pub(super) enum Request {
         answer: Answer,
         reply: oneshot::Sender<Result<(Arc<Handoff>, bool), HandoffError>>,
     },
+    Profiles(ProfileRequest),
     /// `last`: the manager ends too.
     StopAll {
         budget: Duration,
@@ -158,6 +160,13 @@ impl Desk {
     #[cfg(test)]
     pub(super) fn nowhere() -> Self {
         Self(None)
+    }
+
+    /// Tells the manager, if it is there still.
+    pub(super) async fn tell(&self, request: Request) {
+        let Some(requests) = self.0.as_ref().and_then(mpsc::WeakSender::upgrade) else { return };
+        // One that is gone meanwhile needs to know nothing.
+        let _gone = requests.send(request).await;
     }
 
     pub(super) async fn answer(
@@ -274,7 +283,7 @@ impl ManagerHandle {
         self.ask(ANSWER_DEADLINE, |reply| Request::AskForHuman { id, new, reply }).await?
     }
 
-    async fn ask<T>(
+    pub(super) async fn ask<T>(
         &self,
         deadline: Duration,
         request: impl FnOnce(oneshot::Sender<T>) -> Request,

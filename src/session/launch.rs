@@ -239,6 +239,7 @@ impl Ground {
             let screen = Screen { width, height, variables: Box::new(move || display.variables()) };
             let chromium = Arc::new(Chromium::new(config.clone(), confinement.clone(), places, screen));
             facts.devtools = Some(chromium.devtools());
+            facts.profile_resets = Some(chromium.profile_resets());
             let home = profile.path().to_owned();
             facts.cdp_paths = Some(CdpPaths { downloads: home.join("Downloads"), home, tmp: runtime.tmp() });
             browser = Some(Arc::clone(&chromium));

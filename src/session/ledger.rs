@@ -10,11 +10,12 @@ use super::record::{Cause, End, SessionRecord, Warmth};
 use super::request::{Idempotency, Kind};
 use super::status::{Component, SessionState};
 use super::viewer::Viewers;
-use crate::clock::{unix_ms, unix_now_ms};
+use crate::clock::{boottime_ms, unix_ms, unix_now_ms};
 use crate::errors::chain;
 use crate::hex;
 use crate::ids::ProfileName;
-use crate::store::{IdempotencyRow, ProcessRow, SessionKey, SessionRow, Store};
+use crate::profile::{Change, Moment};
+use crate::store::{IdempotencyRow, ProcessRow, ProfileRows, SessionKey, SessionRow, Store};
 use crate::sys::leftover::{self, Outcome, Recorded};
 use crate::sys::procfs::Stat;
 use crate::tasks::blocking;
@@ -69,6 +70,40 @@ impl Ledger {
             session: session.clone(),
             created_ms: unix_now_ms(),
         });
+    }
+
+    /// What an earlier run knew of the pool of profiles.
+    pub(super) async fn profiles(&self) -> ProfileRows {
+        self.store.profiles().await.unwrap_or_else(|error| {
+            tracing::warn!(error = %chain(&error), "cannot tell which profiles there are: the pool begins empty");
+            ProfileRows::default()
+        })
+    }
+
+    /// Processes that were written down and whose end was not: of this run and, before [`Self::recover`], of the one before.
+    pub(super) async fn processes(&self) -> Vec<ProcessRow> {
+        // Whoever recovers says what is wrong.
+        self.store.processes().await.unwrap_or_default()
+    }
+
+    /// Whether a process that was written down is still there.
+    pub(super) fn is_there(&self, process: &ProcessRow) -> bool {
+        let is_it = |stat: &Stat| stat.start_time == process.start_time && !stat.is_zombie();
+        process.boot_id == self.boot_id && Stat::of(process.pid).is_ok_and(|stat| is_it(&stat))
+    }
+
+    /// A profile of the pool as it is now.
+    pub(super) fn profile(&self, change: Change) {
+        match change {
+            Change::Put(row) => self.store.put_profile(*row),
+            Change::Gone(name) => self.store.forget_profile(&name),
+            Change::Fence(fence) => self.store.put_profile_fence(fence),
+        }
+    }
+
+    /// The clocks now.
+    pub(super) fn now(&self) -> Moment {
+        Moment { boot_id: self.boot_id.as_str().into(), boottime_ms: boottime_ms(), wall_ms: unix_now_ms() }
     }
 
     /// Puts in order what an earlier run left: its processes are ended, unless the pid is somebody else's by now, and its

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::browser::Proxy;
 use crate::ids::{ProfileName, SessionId, UserId};
+pub use crate::profile::Kind;
+use crate::proxy::Proxy;
 use crate::sys::Limits;
 
 /// Labels that a session may have.
@@ -21,6 +22,8 @@ pub struct CreateRequest {
     pub kind: Kind,
     /// A profile that outlives it. Without one, the browser starts blank and leaves nothing.
     pub profile: Option<ProfileName>,
+    /// Has the pool choose a profile of the user's; not together with one that is named.
+    pub pool: bool,
     /// Width and height of the display, in pixels.
     pub display_size: Option<(u16, u16)>,
     /// The page to open.
@@ -37,28 +40,6 @@ pub struct CreateRequest {
     pub max_duration: Option<Duration>,
     /// Words of the caller's, given back and put into events: `task_id`, `workflow_run_id`.
     pub labels: BTreeMap<String, String>,
-}
-
-/// What browser a session has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// Chromium of ours.
-    Chromium,
-    /// A profile opened through AdsPower.
-    AdsPower,
-}
-
-impl Kind {
-    /// All of them, for messages.
-    pub const ALL: [Self; 2] = [Self::Chromium, Self::AdsPower];
-
-    /// The kind as a word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Chromium => "chromium",
-            Self::AdsPower => "adspower",
-        }
-    }
 }
 
 /// The name under which a request may be sent again without being carried out again, and what it asked for: digests, so

@@ -11,6 +11,7 @@ use super::status::SessionState;
 use super::viewer::Viewers;
 use crate::clock::unix_ms;
 use crate::ids::{ProfileName, SessionId, UserId};
+use crate::profile::Lease;
 use crate::store::SessionKey;
 use crate::sys::Limits;
 use crate::vnc::RfbSource;
@@ -24,6 +25,10 @@ pub(super) struct Spec {
     pub(super) kind: Kind,
     /// None: a blank one that goes with the session.
     pub(super) profile: Option<ProfileName>,
+    /// Whether the pool chooses that.
+    pub(super) pooled: bool,
+    /// The right to use a profile of the pool's, once it has one.
+    pub(super) profile_lease: Option<Lease>,
     pub(super) made_of: Parts,
     pub(super) limits: Limits,
     pub(super) idle_timeout: Option<Duration>,
@@ -49,6 +54,8 @@ impl Spec {
             user: config.user.clone(),
             kind: Kind::Chromium,
             profile: Some(config.id.clone().into()),
+            pooled: false,
+            profile_lease: None,
             made_of: Parts::of(config),
             limits,
             idle_timeout: None,
@@ -92,6 +99,8 @@ impl Spec {
             user: Some(request.user),
             kind: request.kind,
             profile: request.profile,
+            pooled: request.pool,
+            profile_lease: None,
             made_of,
             limits: within(request.limits, rules.limits)?,
             idle_timeout: request.idle_timeout.or(rules.idle_timeout),
@@ -105,6 +114,17 @@ impl Spec {
     /// Which of all sessions it is that ever had its id.
     pub(super) fn key(&self) -> SessionKey {
         SessionKey { id: self.id.clone(), created_ms: unix_ms(self.created) }
+    }
+
+    /// Gives it the profile that it was lent. A proxy of its own request wins.
+    pub(super) fn lend(&mut self, lease: Lease) {
+        self.profile = Some(lease.profile.clone());
+        if let (Kind::Chromium, Some(browser)) = (self.kind, &mut self.made_of.browser)
+            && browser.proxy.is_none()
+        {
+            browser.proxy = lease.proxy.clone();
+        }
+        self.profile_lease = Some(lease);
     }
 
     /// What can be told of it before it has begun.
@@ -215,6 +235,7 @@ pub(super) mod tests {
             user: "u1".parse().unwrap(),
             kind: Kind::Chromium,
             profile: None,
+            pool: false,
             display_size: None,
             start_url: None,
             proxy: None,

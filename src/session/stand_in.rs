@@ -66,7 +66,8 @@ pub(crate) fn session_with_browser(
     let splice = Splice { upstream: nowhere(), end: watch::Sender::new(None).subscribe() };
     let cdp_paths =
         CdpPaths { downloads: "/s/home/Downloads".into(), home: "/s/home".into(), tmp: "/s/tmp".into() };
-    let facts = Facts { display: None, devtools: Some(devtools), cdp_paths: Some(cdp_paths) };
+    let facts =
+        Facts { display: None, devtools: Some(devtools), cdp_paths: Some(cdp_paths), profile_resets: None };
     stand_in(id, None, splice, status, facts)
 }
 

@@ -163,6 +163,8 @@ pub struct Facts {
     pub devtools: Option<watch::Receiver<Option<Endpoint>>>,
     /// Where its browser reads and writes, where it has one of ours.
     pub cdp_paths: Option<super::cdp::CdpPaths>,
+    /// How often its profile was replaced, where it has a browser of ours.
+    pub profile_resets: Option<watch::Receiver<u64>>,
 }
 
 /// The session cannot be viewed now.

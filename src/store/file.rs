@@ -240,13 +240,14 @@ fn open_existing(path: &Path) -> Result<StateFile, Failure> {
             return Err(Failure::Damaged(Damage::Contents("its tables are not ours".to_owned())));
         }
     };
+    // Before anything else is changed: it may turn out that the file is not what it says.
+    schema::migrate(&mut connection, version)?;
     set(&connection, "journal_mode", "WAL")?;
     set(&connection, "journal_size_limit", i64::try_from(WAL_BYTES).unwrap_or(i64::MAX))?;
     // No fsync per commit: a power cut may take the last moments, which a rebooted host has no processes of anyway, and
     // never the file. What was committed survives the daemon's own death.
     set(&connection, "synchronous", "NORMAL")?;
     set(&connection, "foreign_keys", true)?;
-    schema::migrate(&mut connection, version)?;
     Ok(StateFile { connection, path: path.to_owned(), identity: identity(&metadata) })
 }
 

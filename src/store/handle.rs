@@ -13,9 +13,9 @@ use tokio::time::timeout;
 use super::file::SetAside;
 use super::metrics::{Dropped, Metrics};
 use super::pending::{Pending, Row};
-use super::rows::{IdempotencyRow, ProcessRow, SessionKey, SessionRow};
+use super::rows::{IdempotencyRow, ProcessRow, ProfileRow, ProfileRows, SessionKey, SessionRow};
 use super::writer::Writer;
-use crate::ids::SessionId;
+use crate::ids::{ProfileName, SessionId};
 
 /// Reads that may wait for the thread; the next is told so at once.
 const MAX_READS: usize = 64;
@@ -127,6 +127,7 @@ pub(super) enum Read {
     Recent(usize, Reply<Vec<SessionRow>>),
     Session(SessionId, Reply<Option<SessionRow>>),
     Idempotency(String, Reply<Option<IdempotencyRow>>),
+    Profiles(Reply<ProfileRows>),
 }
 
 impl Store {
@@ -165,6 +166,21 @@ impl Store {
     /// Takes a request that may come again. Never blocks.
     pub fn put_idempotency(&self, row: IdempotencyRow) {
         self.put(Row::Idempotency(row));
+    }
+
+    /// Takes the newest row of a profile. Never blocks.
+    pub fn put_profile(&self, row: ProfileRow) {
+        self.put(Row::Profile(row));
+    }
+
+    /// There is no such profile any more. Never blocks.
+    pub fn forget_profile(&self, name: &ProfileName) {
+        self.put(Row::NoProfile(name.clone()));
+    }
+
+    /// Leases of profiles are numbered up to `fence`, whoever had it. Never blocks.
+    pub fn put_profile_fence(&self, fence: i64) {
+        self.put(Row::ProfileFence(fence));
     }
 
     fn put(&self, row: Row) {
@@ -217,6 +233,14 @@ impl Store {
     /// As [`Store::live_sessions`].
     pub async fn idempotency(&self, key: &str) -> Result<Option<IdempotencyRow>, StoreError> {
         self.ask(|reply| Read::Idempotency(key.to_owned(), reply)).await
+    }
+
+    /// All profiles: at start, what an earlier run knew of them.
+    ///
+    /// # Errors
+    /// As [`Store::live_sessions`].
+    pub async fn profiles(&self) -> Result<ProfileRows, StoreError> {
+        self.ask(Read::Profiles).await
     }
 
     async fn ask<T>(&self, question: impl FnOnce(Reply<T>) -> Read) -> Result<T, StoreError> {

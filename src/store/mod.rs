@@ -1,4 +1,5 @@
-//! What outlives the daemon: sessions, the identities of their processes and the requests that made them, in one SQLite file.
+//! What outlives the daemon: sessions, the identities of their processes, the requests that made them, and profiles, in one
+//! SQLite file.
 //!
 //! A session's manager puts the latest row of a thing whenever it changes; [`pending`] holds the rows until a thread of the
 //! store's own ([`writer`]) has them on disk, however long a full or failing disk takes. Nobody waits for the disk but who
@@ -12,6 +13,7 @@ mod file;
 mod handle;
 mod metrics;
 mod pending;
+mod profiles;
 mod rows;
 mod schema;
 mod writer;
@@ -19,7 +21,7 @@ mod writer;
 pub use file::{Damage, SetAside};
 pub use handle::{Flushed, Opened, Store, StoreError, StoreHealth};
 pub use metrics::Metrics;
-pub use rows::{IdempotencyRow, ProcessRow, SessionKey, SessionRow};
+pub use rows::{IdempotencyRow, ProcessRow, ProfileRow, ProfileRows, SessionKey, SessionRow};
 
 #[cfg(test)]
 mod tests;

@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::rows::{IdempotencyRow, ProcessRow, SessionKey, SessionRow};
-use crate::ids::SessionId;
+use super::rows::{IdempotencyRow, ProcessRow, ProfileRow, SessionKey, SessionRow};
+use crate::ids::{ProfileName, SessionId};
 
 /// Things held. Beyond it the oldest that is not live is forgotten, written or not: only a disk that has failed for long
 /// gets there, and what ended long ago is worth less than the daemon's memory.
@@ -18,17 +18,23 @@ pub(super) enum Key {
     Session(SessionKey),
     Process(SessionKey, String),
     Idempotency(String),
+    Profile(ProfileName),
+    ProfileFence,
 }
 
 /// What is to be on disk of a thing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "always behind an Arc, and most are sessions")]
 pub(super) enum Row {
     Session(SessionRow),
     Process(ProcessRow),
     /// The service has no process any more.
     NoProcess(SessionKey, String),
     Idempotency(IdempotencyRow),
+    Profile(ProfileRow),
+    /// It is no more.
+    NoProfile(ProfileName),
+    /// Leases so far are numbered up to this.
+    ProfileFence(i64),
 }
 
 impl Row {
@@ -38,14 +44,17 @@ impl Row {
             Self::Process(row) => Key::Process(row.session.clone(), row.service.clone()),
             Self::NoProcess(session, service) => Key::Process(session.clone(), service.clone()),
             Self::Idempotency(row) => Key::Idempotency(row.key.clone()),
+            Self::Profile(row) => Key::Profile(row.name.clone()),
+            Self::NoProfile(name) => Key::Profile(name.clone()),
+            Self::ProfileFence(_) => Key::ProfileFence,
         }
     }
 
     fn is_live(&self) -> bool {
         match self {
             Self::Session(row) => !row.has_ended(),
-            Self::Process(_) => true,
-            Self::NoProcess(..) | Self::Idempotency(_) => false,
+            Self::Process(_) | Self::Profile(_) | Self::ProfileFence(_) => true,
+            Self::NoProcess(..) | Self::Idempotency(_) | Self::NoProfile(_) => false,
         }
     }
 }
@@ -183,6 +192,22 @@ impl Pending {
             Row::NoProcess(session, service) => Some((session, service.as_str(), None)),
             _ => None,
         })
+    }
+
+    /// The profiles known here; `None` for those that are no more.
+    pub(super) fn profiles(&self) -> impl Iterator<Item = (&ProfileName, Option<&ProfileRow>)> {
+        self.ordered().filter_map(|entry| match &*entry.row {
+            Row::Profile(row) => Some((&row.name, Some(row))),
+            Row::NoProfile(name) => Some((name, None)),
+            _ => None,
+        })
+    }
+
+    pub(super) fn profile_fence(&self) -> Option<i64> {
+        match &*self.entries.get(&Key::ProfileFence)?.row {
+            Row::ProfileFence(fence) => Some(*fence),
+            _ => None,
+        }
     }
 
     pub(super) fn idempotency(&self, key: &str) -> Option<&IdempotencyRow> {

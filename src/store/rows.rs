@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::ids::{SessionId, UserId};
+use crate::ids::{ProfileName, SessionId, UserId};
 
 /// One session among all that ever had its id: an id may be used again once its session has ended.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -87,4 +87,54 @@ pub struct IdempotencyRow {
     pub session: SessionKey,
     /// When this was entered.
     pub created_ms: i64,
+}
+
+/// What is known of the pool.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProfileRows {
+    /// Its profiles.
+    pub profiles: Vec<ProfileRow>,
+    /// The highest number that a lease may have had, where that is known apart from them.
+    pub fence: i64,
+}
+
+/// A profile of the pool. What its words mean is the pool's affair.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProfileRow {
+    /// Its name.
+    pub name: ProfileName,
+    /// Whose.
+    pub user: UserId,
+    /// `chromium` or `adspower`.
+    pub kind: String,
+    /// What AdsPower calls it.
+    pub external: Option<String>,
+    /// What its pages are fetched through.
+    pub proxy: Option<String>,
+    /// How it looks to pages, as a JSON object.
+    pub fingerprint: Option<String>,
+    /// `idle`, `active`, `cooldown` or `quarantined`.
+    pub state: String,
+    /// Why it is or will be quarantined.
+    pub reason: Option<String>,
+    /// Who has it.
+    pub holder: Option<SessionKey>,
+    /// Number of its newest lease.
+    pub fence: i64,
+    /// Sessions that failed with it in a row.
+    pub failures: u32,
+    /// Sessions that had it.
+    pub uses: i64,
+    /// When it was lent last.
+    pub last_used_ms: Option<i64>,
+    /// When it was made.
+    pub created_ms: i64,
+    /// When its state began, where that matters.
+    pub since_ms: Option<i64>,
+    /// The same in milliseconds of a boot.
+    pub since_boottime_ms: Option<i64>,
+    /// Of which boot.
+    pub boot_id: Option<String>,
+    /// How long its state lasts.
+    pub length_ms: Option<i64>,
 }

@@ -6,12 +6,13 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, ErrorCode, Row as Columns, params};
 
 use super::pending::Row;
-use super::rows::{IdempotencyRow, ProcessRow, SessionKey, SessionRow};
+use super::profiles;
+use super::rows::{IdempotencyRow, ProcessRow, ProfileRows, SessionKey, SessionRow};
 use crate::ids::SessionId;
 
 /// Each brings the file one version further; what was released is never changed. A row's `seq` tells in which order the
 /// sessions came, whatever the clock said.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = ["
     CREATE TABLE sessions (
         seq INTEGER PRIMARY KEY AUTOINCREMENT,
         id TEXT NOT NULL, created_ms INTEGER NOT NULL,
@@ -32,7 +33,7 @@ const MIGRATIONS: [&str; 1] = ["
         created_ms INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX idempotency_by_age ON idempotency (created_ms);
-"];
+", profiles::TABLE];
 
 /// Ended sessions kept, and for how long at most.
 pub(super) const MAX_ENDED: i64 = 1000;
@@ -76,21 +77,26 @@ pub(super) fn recognise(connection: &Connection) -> rusqlite::Result<Recognised>
     }
 }
 
-/// Brings a file of an older version, or an empty one, to the version that this program writes.
+/// Brings a file of an older version, or an empty one, to the version that this program writes. Fails without a change when
+/// its tables are not those of the version that it says it has.
 pub(super) fn migrate(connection: &mut Connection, version: usize) -> rusqlite::Result<()> {
+    if version == MIGRATIONS.len() {
+        return Ok(());
+    }
+    let transaction = connection.transaction()?;
     for (version, migration) in (1_i64..).zip(MIGRATIONS).skip(version) {
-        let transaction = connection.transaction()?;
         transaction.execute_batch(migration)?;
         transaction.pragma_update(None, "user_version", version)?;
-        transaction.commit()?;
     }
-    Ok(())
+    verify(&transaction)?;
+    transaction.commit()
 }
 
 fn verify(connection: &Connection) -> rusqlite::Result<()> {
     live_sessions(connection)?;
     processes(connection)?;
-    for statement in [PUT_SESSION, PUT_PROCESS, PUT_IDEMPOTENCY] {
+    profiles(connection)?;
+    for statement in [PUT_SESSION, PUT_PROCESS, PUT_IDEMPOTENCY, profiles::PUT] {
         connection.prepare(statement)?;
     }
     Ok(())
@@ -117,6 +123,9 @@ pub(super) fn put(connection: &Connection, row: &Row) -> rusqlite::Result<()> {
             let sql = "DELETE FROM processes WHERE id = ?1 AND created_ms = ?2 AND service = ?3";
             run(connection, sql, params![session.id.as_str(), session.created_ms, service])
         }
+        Row::Profile(row) => profiles::put(connection, row),
+        Row::NoProfile(name) => profiles::forget(connection, name),
+        Row::ProfileFence(fence) => profiles::put_fence(connection, *fence),
         Row::Idempotency(row) => run(
             connection,
             PUT_IDEMPOTENCY,
@@ -157,7 +166,7 @@ fn put_process(connection: &Connection, row: &ProcessRow) -> rusqlite::Result<()
     run(connection, PUT_PROCESS, values)
 }
 
-fn run(connection: &Connection, sql: &str, values: impl rusqlite::Params) -> rusqlite::Result<()> {
+pub(super) fn run(connection: &Connection, sql: &str, values: impl rusqlite::Params) -> rusqlite::Result<()> {
     connection.prepare(sql)?.execute(values).map(|_| ())
 }
 
@@ -193,6 +202,11 @@ pub(super) fn latest_session(
 pub(super) fn processes(connection: &Connection) -> rusqlite::Result<Vec<ProcessRow>> {
     let sql = "SELECT id, created_ms, service, pid, start_time, cgroup, boot_id FROM processes";
     rows(connection.prepare(sql)?, [], process)
+}
+
+pub(super) fn profiles(connection: &Connection) -> rusqlite::Result<ProfileRows> {
+    let profiles = rows(connection.prepare(profiles::ALL)?, [], profiles::read)?;
+    Ok(ProfileRows { profiles, fence: profiles::fence(connection)? })
 }
 
 /// What was asked for under the key, unless that is too long ago.
@@ -303,7 +317,7 @@ fn key(row: &Columns<'_>) -> rusqlite::Result<SessionKey> {
     Ok(SessionKey { id: parsed(row, 0)?, created_ms: row.get(1)? })
 }
 
-fn parsed<T>(row: &Columns<'_>, column: usize) -> rusqlite::Result<T>
+pub(super) fn parsed<T>(row: &Columns<'_>, column: usize) -> rusqlite::Result<T>
 where
     T: TryFrom<String, Error: std::error::Error + Send + Sync + 'static>,
 {

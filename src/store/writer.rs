@@ -11,7 +11,7 @@ use super::file::{self, FileError, SetAside, StateFile};
 use super::handle::{Read, Shared, StoreError, StoreHealth};
 use super::metrics::{Dropped, Metrics};
 use super::pending::{Batch, Pending, Row};
-use super::rows::{IdempotencyRow, ProcessRow, SessionRow};
+use super::rows::{IdempotencyRow, ProcessRow, ProfileRows, SessionRow};
 use super::schema;
 use crate::backoff::Backoff;
 use crate::ids::SessionId;
@@ -248,6 +248,7 @@ impl Writer {
             Read::Recent(limit, reply) => reply.send(self.recent(limit)).is_err(),
             Read::Session(id, reply) => reply.send(self.session(&id)).is_err(),
             Read::Idempotency(key, reply) => reply.send(self.idempotency(&key)).is_err(),
+            Read::Profiles(reply) => reply.send(self.profiles()).is_err(),
         };
     }
 
@@ -286,6 +287,17 @@ impl Writer {
             rows.retain(|row| (&row.session, row.service.as_str()) != (session, service));
             rows.extend(process.cloned());
         }
+        Ok(rows)
+    }
+
+    fn profiles(&self) -> Result<ProfileRows, StoreError> {
+        let mut rows = self.read(schema::profiles)?;
+        let pending = &self.shared.lock().pending;
+        for (name, profile) in pending.profiles() {
+            rows.profiles.retain(|row| row.name != *name);
+            rows.profiles.extend(profile.cloned());
+        }
+        rows.fence = rows.fence.max(pending.profile_fence().unwrap_or_default());
         Ok(rows)
     }
 

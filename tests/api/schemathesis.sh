@@ -10,6 +10,7 @@ examples=${SCHEMATHESIS_EXAMPLES:-100}
 seed=20261
 # As in schemathesis.toml.
 session=api-test
+profile=pool-44e94cafa8660a08
 
 venv=$(realpath -m "${SCHEMATHESIS_VENV:-$here/../../target/schemathesis}")
 if ! cmp -s "$here/requirements.txt" "$venv/requirements.txt"; then
@@ -77,6 +78,9 @@ done
 [ -n "$address" ] || { echo "schemathesis: the daemon does not listen" >&2; exit 1; }
 token=$("$valetd" token --config "$dir/valetd.toml" --session any --user schemathesis --role operator --ttl 1h)
 
+# The profile that the paths name.
+"$valetd" profile add --config "$dir/valetd.toml" --user "$session" --json | grep -q "$profile"
+
 # What it remembers goes with the directory.
 cd "$dir"
 # Events never end, and are tested elsewhere; the socket's own route is not there on TCP.
@@ -86,9 +90,10 @@ judge() {
     --phases examples,coverage,fuzzing --max-examples "$examples" --seed "$seed" --generation-database none \
     --request-timeout 30 --workers 1 --warnings off "$@"
 }
-# The session that the paths name is ended last.
-judge --exclude-operation-id end_session
+# The session and the profile that the paths name go last.
+judge --exclude-operation-id end_session --exclude-operation-id remove_profile
 judge --include-operation-id end_session
+judge --include-operation-id remove_profile
 # The daemon has survived it, and nothing panicked.
 kill -0 "$daemon"
 if grep -q '"level":"ERROR".*panick' "$dir/log"; then

@@ -43,7 +43,7 @@ fn every_private_route_asks_for_an_operator_on_tcp_and_for_nothing_on_the_socket
     let mut daemon = host(BROKEN);
     let mut private = 0;
     for route in ROUTES {
-        let path = route.pattern.replace("{id}", "s1").replace("{handoff}", "h1");
+        let path = route.pattern.replace("{id}", "s1").replace("{handoff}", "h1").replace("{name}", "p1");
         let body = matches!(route.method, "POST" | "PATCH").then_some("{}");
         let ask = |daemon: &mut Daemon, headers: &[(&str, &str)]| {
             daemon.ask_tcp(route.method, &path, headers, body)

@@ -153,7 +153,7 @@ fn f16_a_profile_that_another_host_left_locked_is_no_obstacle() {
 
 /// A browser that does not start with a file called `poison` in its profile; without one it is the real Chromium.
 /// A session of its own uid has a `/tmp` of its own, so the script lies elsewhere.
-fn touchy_browser() -> (tempfile::TempDir, std::path::PathBuf) {
+pub(crate) fn touchy_browser() -> (tempfile::TempDir, std::path::PathBuf) {
     use std::os::unix::fs::PermissionsExt as _;
     let place = if nix::unistd::geteuid().is_root() { "/opt" } else { "/tmp" };
     let dir = tempfile::tempdir_in(place).unwrap();

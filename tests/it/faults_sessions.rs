@@ -129,13 +129,13 @@ fn f4_a_process_that_draws_may_die_again_and_again_and_pages_are_drawn_all_the_s
 }
 
 /// A process that SIGKILL does not reach until this is dropped.
-struct Frozen {
+pub(crate) struct Frozen {
     dir: PathBuf,
 }
 
 impl Frozen {
     /// `None` where the host has no freezer that we may use.
-    fn freeze(pid: i32) -> Option<Self> {
+    pub(crate) fn freeze(pid: i32) -> Option<Self> {
         let dir = PathBuf::from(FREEZER).join(format!("valetd-test-{}-{pid}", std::process::id()));
         if std::fs::create_dir(&dir).is_err() {
             println!("no cgroup v1 freezer: nothing was tested");

@@ -14,6 +14,7 @@ mod identity;
 mod isolation;
 mod native;
 mod native_clipboard;
+mod profiles;
 mod relay;
 mod sessions;
 mod soak;

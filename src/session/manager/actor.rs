@@ -1,6 +1,6 @@
 //! The task: requests and notes in, and what follows from them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,9 +18,11 @@ use super::super::slots::Slots;
 use super::super::spares::Shelf;
 use super::super::viewer::Session;
 use super::place::{Phase, Place, Queued};
+use super::upkeep::Tended;
 use crate::browser::Ports;
 use crate::clock;
-use crate::ids::SessionId;
+use crate::ids::{ProfileName, SessionId};
+use crate::profile::Pool;
 use crate::sys::Host;
 use crate::tasks::{Outcome, Scope};
 
@@ -56,6 +58,13 @@ pub(super) struct Actor {
     pub(super) directory: watch::Sender<Directory>,
     pub(super) events: EventLog,
     pub(super) ledger: Ledger,
+    pub(super) pool: Pool,
+    /// When leases of profiles are renewed next, in milliseconds of this boot.
+    pub(super) renew_at_ms: i64,
+    /// Profiles whose directories are being removed.
+    pub(super) leaving: BTreeSet<ProfileName>,
+    /// Profiles that are looked after before they are given back.
+    pub(super) tended: BTreeMap<ProfileName, Tended>,
     pub(super) notes: Notes,
     /// To this very task, for sessions that are asked what it decides.
     pub(super) desk: Desk,
@@ -70,11 +79,15 @@ impl Actor {
         loop {
             self.expire_handoffs();
             self.serve_queue();
+            self.tend_profiles();
             self.stock_up();
             self.publish();
             if self.places.is_empty()
                 && let Some(Stopping { done, last }) = self.stopping.take()
             {
+                if last {
+                    self.stop_tending();
+                }
                 // Whoever asked may have stopped waiting.
                 let _unheard = done.send(());
                 if last {
@@ -102,7 +115,8 @@ impl Actor {
     /// When somebody has waited long enough for a place or for a human, or a spare may be tried again.
     fn due(&self) -> Option<Instant> {
         let waits = self.queue.iter().map(|queued| queued.until);
-        waits.chain(self.shelf.next_try(Instant::now())).chain(self.next_handoff_expiry()).min()
+        let shelf = self.shelf.next_try(Instant::now());
+        waits.chain(shelf).chain(self.next_handoff_expiry()).chain(self.next_profile_care()).min()
     }
 
     fn request(&mut self, request: Request) {
@@ -126,6 +140,7 @@ impl Actor {
             Request::Answer { session, handoff, answer, reply } => {
                 let _gave_up = reply.send(self.answer_handoff(&session, &handoff, answer));
             }
+            Request::Profiles(request) => self.profile_request(request),
             Request::StopAll { budget, last, done } => self.stop_all(budget, Stopping { done, last }),
         }
     }
@@ -192,9 +207,10 @@ impl Actor {
             spare_displays: count(Warmth::Display),
             spare_browsers: count(Warmth::Browser),
         };
+        let profiles = self.pool.counts();
         self.directory.send_if_modified(|directory| {
-            let changed = directory.occupancy != occupancy;
-            directory.occupancy = occupancy;
+            let changed = (directory.occupancy, directory.profiles) != (occupancy, profiles);
+            (directory.occupancy, directory.profiles) = (occupancy, profiles);
             changed
         });
     }

@@ -50,9 +50,11 @@ impl Actor {
         }
     }
 
-    pub(super) fn admit(&mut self, applicant: Applicant) {
+    pub(super) fn admit(&mut self, mut applicant: Applicant) {
         let Spec { id, profile, .. } = &applicant.spec;
-        let holder = profile.as_ref().and_then(|profile| {
+        let no_profile = self.pool_refusal(&applicant.spec);
+        let unpooled = profile.as_ref().filter(|profile| !self.pool.governs(profile, applicant.spec.kind));
+        let holder = unpooled.and_then(|profile| {
             self.places.values().find(|place| place.phase.profile() == Some(profile))?.phase.id()
         });
         let situation = Situation {
@@ -63,9 +65,13 @@ impl Actor {
             queue_length: self.rules.queue_length,
             id_in_use: self.place_of(id).is_some(),
             profile_holder: holder,
+            no_profile: no_profile.as_ref(),
         };
         match judge(profile.as_ref(), &situation) {
             Admission::Accepted => {
+                if let Err(refusal) = self.lend(&mut applicant.spec) {
+                    return refuse(applicant.reply, refusal.into());
+                }
                 let Applicant { spec, idempotency, reply } = applicant;
                 if let Some(idempotency) = idempotency {
                     self.repeats.remember(idempotency, spec.key(), Instant::now());
@@ -137,6 +143,7 @@ impl Actor {
         }
         let Some(slot) = self.slots.take() else {
             let denial = Denial::OverCapacity { capacity: self.capacity };
+            self.unlend(&spec);
             return self.not_born(&spec, None, waiting, denial.into());
         };
         self.bear(slot, Birth::Ordered(order), Phase::Reserved { spec, controls, waiting });
@@ -163,7 +170,11 @@ impl Actor {
             desk: self.desk.clone(),
             ending: ending.subscribe(),
         };
-        self.places.insert(slot, Place { phase, ending });
+        let lease = match &phase {
+            Phase::Reserved { spec, .. } => spec.profile_lease.clone(),
+            Phase::Spare | Phase::Live { .. } => None,
+        };
+        self.places.insert(slot, Place { phase, ending, lease });
         self.scope.spawn("session", life.run(birth));
     }
 

@@ -73,7 +73,7 @@ impl Actor {
         amendment: Amendment,
     ) -> Result<SessionRecord, AmendError> {
         let place = self.place_of(id).and_then(|slot| self.places.get(&slot));
-        let Some(Place { phase: Phase::Live { session, controls }, ending }) = place else {
+        let Some(Place { phase: Phase::Live { session, controls }, ending, .. }) = place else {
             return Err(AmendError::Unknown);
         };
         if ending.borrow().is_some() || session.status().end.is_some() {
@@ -121,6 +121,7 @@ impl Actor {
         self.shelf.gone(slot, Instant::now());
         let Some(place) = self.places.remove(&slot) else { return };
         self.slots.give_back(slot);
+        self.give_back_profile(&place, &outcome);
         let end = place.ending.borrow().as_ref().map(|ending| ending.end.clone());
         match (place.phase, outcome) {
             (Phase::Live { session, .. }, Ok(Some(record))) => self.bury(Some(session.id()), *record),
@@ -158,7 +159,8 @@ impl Actor {
 
     /// Whoever waits for a session hears that it is late; its place stays taken until what was begun is done.
     pub(super) fn late(&mut self, slot: u32, error: life::Error) {
-        let Some(Place { phase: Phase::Reserved { spec, waiting, .. }, ending }) = self.places.get_mut(&slot)
+        let Some(Place { phase: Phase::Reserved { spec, waiting, .. }, ending, .. }) =
+            self.places.get_mut(&slot)
         else {
             tracing::error!(
                 slot,

@@ -60,7 +60,8 @@ impl Actor {
 
     /// The session in this slot is about to be taken down. Once this is heard nothing more is entered for it here.
     pub(super) fn ending(&self, slot: u32, ending: Ending, heard: oneshot::Sender<()>) {
-        if let Some(Place { phase: Phase::Live { session, controls }, ending: told }) = self.places.get(&slot)
+        if let Some(Place { phase: Phase::Live { session, controls }, ending: told, .. }) =
+            self.places.get(&slot)
         {
             told.send_if_modified(|current| {
                 let is_news = current.is_none();
@@ -79,7 +80,8 @@ impl Actor {
         slot: u32,
         change: impl FnOnce(&mut Handoffs) -> Outcome,
     ) -> Result<(Arc<Handoff>, bool), HandoffError> {
-        let Some(Place { phase: Phase::Live { session, controls }, ending }) = self.places.get(&slot) else {
+        let Some(Place { phase: Phase::Live { session, controls }, ending, .. }) = self.places.get(&slot)
+        else {
             return Err(HandoffError::Unknown);
         };
         if ending.borrow().is_some() {

@@ -6,7 +6,9 @@ mod admit;
 mod dismiss;
 mod handoffs;
 mod place;
+mod profiles;
 mod queue;
 mod start;
+mod upkeep;
 
 pub use start::{Autostart, Manager, Params};

@@ -14,6 +14,7 @@ use super::super::request::Idempotency;
 use super::super::spec::Spec;
 use super::super::viewer::{Session, Terms};
 use crate::ids::{ProfileName, SessionId};
+use crate::profile::{Kind, Lease};
 use crate::store::SessionKey;
 
 /// Who waits for a session to be put together.
@@ -30,6 +31,8 @@ pub(super) enum Waiting {
 pub(super) struct Place {
     pub(super) phase: Phase,
     pub(super) ending: watch::Sender<Option<Ending>>,
+    /// What it has of the pool, given back with it.
+    pub(super) lease: Option<Lease>,
 }
 
 pub(super) enum Phase {
@@ -59,6 +62,14 @@ impl Phase {
             Self::Spare => None,
             Self::Reserved { spec, .. } => Some(spec.key()),
             Self::Live { session, .. } => Some(session.key()),
+        }
+    }
+
+    pub(super) fn kind(&self) -> Option<Kind> {
+        match self {
+            Self::Spare => None,
+            Self::Reserved { spec, .. } => Some(spec.kind),
+            Self::Live { session, .. } => Some(session.inner.about.kind),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The manager before it runs, and its start.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -19,8 +19,10 @@ use super::super::spec::Spec;
 use super::actor::Actor;
 use super::dismiss::REMEMBERED;
 use super::place::Waiting;
+use super::profiles::restore_pool;
 use crate::browser::Ports;
 use crate::display::Reservation;
+use crate::profile;
 use crate::sys::Host;
 use crate::tasks::Scope;
 
@@ -37,6 +39,8 @@ pub struct Params {
     pub rules: Rules,
     /// What they are made of.
     pub template: Config,
+    /// How profiles rotate.
+    pub profiles: profile::Settings,
     /// Memory of the host, in bytes.
     pub memory_bytes: u64,
 }
@@ -46,6 +50,7 @@ pub struct Manager {
     host: Arc<HostConfig>,
     rules: Rules,
     template: Config,
+    profiles: profile::Settings,
     capacity: usize,
     directory: watch::Sender<Directory>,
     events: EventLog,
@@ -54,7 +59,7 @@ pub struct Manager {
 impl Manager {
     /// A manager without sessions.
     pub fn new(params: Params) -> Self {
-        let Params { host, rules, template, memory_bytes } = params;
+        let Params { host, rules, template, profiles, memory_bytes } = params;
         let mut capacity = rules.capacity.resolve(memory_bytes);
         if nix::unistd::geteuid().is_root() {
             // Each place has a uid, and so has for a moment a spare that gives way.
@@ -71,7 +76,8 @@ impl Manager {
         }
         let occupancy = Occupancy { capacity, ..Occupancy::default() };
         let directory = watch::Sender::new(Directory { occupancy, ..Directory::default() });
-        Self { host: Arc::new(host), rules, template, capacity, directory, events: EventLog::default() }
+        let events = EventLog::default();
+        Self { host: Arc::new(host), rules, template, profiles, capacity, directory, events }
     }
 
     /// The sessions, for those who serve them.
@@ -91,7 +97,9 @@ impl Manager {
         ledger: Ledger,
     ) -> Result<(ManagerHandle, Autostart), places::Error> {
         // What an earlier run left is ended before its uids are given to anybody.
+        let processes = ledger.processes().await;
         let history = ledger.recover(REMEMBERED).await;
+        let pool = restore_pool(self.profiles.clone(), &ledger, &processes).await;
         places::clear_leftovers(&self.host)?;
         let displays = Reservation::clear_stale();
         if displays > 0 {
@@ -102,7 +110,7 @@ impl Manager {
         let (notes, news) = mpsc::channel(NOTES);
         let (autostarted, autostart) = oneshot::channel();
         let queue_deadline = self.rules.queue_deadline;
-        let Self { host, rules, template, capacity, directory, events } = self;
+        let Self { host, rules, template, profiles: _, capacity, directory, events } = self;
         let uids = if nix::unistd::geteuid().is_root() { host.uid_count } else { u32::MAX };
         let mut actor = Actor {
             scope: Scope::new(),
@@ -122,6 +130,10 @@ impl Manager {
             directory,
             events,
             ledger: ledger.clone(),
+            pool,
+            renew_at_ms: 0,
+            leaving: BTreeSet::new(),
+            tended: BTreeMap::new(),
             notes,
             desk: Desk::at(&requests),
         };

@@ -4,6 +4,7 @@ mod crash;
 mod damage;
 mod disk;
 mod history;
+mod profiles;
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,0 +1,339 @@
+//! The pool of profiles: lent with a place, given back with it, tended in between.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::super::ledger::Ledger;
+use super::super::profiles::{ProfileError, ProfileRequest, ProfileStatus, REMOVAL_DEADLINE, Reply};
+use super::super::record::{Cause, SessionRecord};
+use super::super::spec::Spec;
+use super::super::{LaunchError, life, places};
+use super::actor::Actor;
+use super::place::{Phase, Place};
+use super::upkeep::Tended;
+use crate::backoff::random_fraction;
+use crate::browser::ProfileDir;
+use crate::errors::chain;
+use crate::ids::ProfileName;
+use crate::profile::{
+    ChangeError, Kind, Moment, NewProfile, Outcome, Pool, Profile, Settings, State, Unavailable, Wanted,
+};
+use crate::store::{ProcessRow, SessionKey};
+use crate::tasks::blocking;
+
+/// Between renewals of leases; some of them fit into the life of one.
+const RENEW_INTERVAL_MS: i64 = 20_000;
+const RENEW_INTERVAL: Duration = Duration::from_millis(RENEW_INTERVAL_MS.unsigned_abs());
+/// What stands at a profile for as long as it takes to remove its directory, and for good where the daemon ends meanwhile.
+const LEAVING: &str = "its removal has begun";
+
+/// The pool as an earlier run left it. Leases of its sessions, which are no more, are given back; where one of the `processes`
+/// that it wrote down could not be ended, the profile is quarantined.
+pub(super) async fn restore_pool(settings: Settings, ledger: &Ledger, processes: &[ProcessRow]) -> Pool {
+    let now = ledger.now();
+    let (mut pool, bad) = Pool::restore(settings, ledger.profiles().await, &now);
+    for row in bad {
+        tracing::warn!(error = %row, "a profile is left out of the pool");
+    }
+    for process in processes.iter().filter(|process| ledger.is_there(process)) {
+        let of_it = |profile: &&Profile| matches!(&profile.state, State::Active { holder, .. } if *holder == process.session);
+        let Some((name, fence)) = pool.all().find(of_it).map(|profile| (profile.name.clone(), profile.fence))
+        else {
+            continue;
+        };
+        let why =
+            format!("process {} ({}) of its last session cannot be ended", process.pid, process.service);
+        tracing::error!(profile = %name, why, "a profile is quarantined");
+        // Nobody else has touched it since it was found.
+        let _given_back = pool.give_back(&name, fence, Outcome::Unfit(why), 0.0, &now);
+    }
+    for profile in pool.expire(|_gone| false, random_fraction(), &now) {
+        tracing::info!(%profile, "a profile's session ended with the daemon that had it");
+    }
+    pool
+}
+
+impl Actor {
+    /// Why the session cannot have the profile that it wants of the pool.
+    pub(super) fn pool_refusal(&self, spec: &Spec) -> Option<Unavailable> {
+        self.pool.check(&self.wanted(spec)?, &self.ledger.now()).err()
+    }
+
+    /// Gives a session that is to start the profile that it wants of the pool.
+    pub(super) fn lend(&mut self, spec: &mut Spec) -> Result<(), Unavailable> {
+        let Some(wanted) = self.wanted(spec) else { return Ok(()) };
+        let lease = self.pool.take(&wanted, spec.key(), &self.ledger.now())?;
+        tracing::info!(session = %spec.id, profile = %lease.profile, fence = lease.fence, "a profile was lent");
+        spec.lend(lease);
+        Ok(())
+    }
+
+    /// What a session wants of the pool: any profile, or one that is the pool's to give.
+    fn wanted<'a>(&self, spec: &'a Spec) -> Option<Wanted<'a>> {
+        let name = spec.profile.as_ref().filter(|name| self.pool.governs(name, spec.kind));
+        let wants = spec.pooled || name.is_some();
+        spec.user.as_ref().filter(|_| wants).map(|user| Wanted { user, kind: spec.kind, name })
+    }
+
+    /// The session gets no place after all.
+    pub(super) fn unlend(&mut self, spec: &Spec) {
+        if let Some(lease) = &spec.profile_lease {
+            self.given_back(&lease.profile, lease.fence, Outcome::Unused);
+        }
+    }
+
+    /// Nothing is left of the session in this place.
+    pub(super) fn give_back_profile(
+        &mut self,
+        place: &Place,
+        over: &Result<Option<Box<SessionRecord>>, life::Error>,
+    ) {
+        let Some((lease, holder)) = place.lease.as_ref().zip(place.phase.key()) else { return };
+        let outcome = outcome(&place.phase, over);
+        match self.care_for(lease.kind, &outcome) {
+            Some(care) => self.look_after(lease, Tended { fence: lease.fence, holder, outcome }, care),
+            None => self.given_back(&lease.profile, lease.fence, outcome),
+        }
+    }
+
+    pub(super) fn given_back(&mut self, name: &ProfileName, fence: u64, outcome: Outcome) {
+        let now = self.ledger.now();
+        tracing::debug!(profile = %name, fence, ?outcome, "a profile is given back");
+        if let Err(error) = self.pool.give_back(name, fence, outcome, random_fraction(), &now) {
+            tracing::error!(profile = %name, fence, %error, "a profile cannot be given back");
+        }
+        if let Some(Profile { state: State::Quarantined { reason, .. }, .. }) = self.pool.get(name) {
+            tracing::warn!(profile = %name, reason, "a profile is quarantined");
+        }
+    }
+
+    /// Renews what is used, takes back what is not, and writes down what has changed.
+    pub(super) fn tend_profiles(&mut self) {
+        let now = self.ledger.now();
+        if now.boottime_ms >= self.renew_at_ms {
+            self.renew_at_ms = now.boottime_ms.saturating_add(RENEW_INTERVAL_MS);
+            for lease in self.places.values().filter_map(|place| place.lease.as_ref()) {
+                if self.pool.renew(&lease.profile, lease.fence, &now).is_err() {
+                    tracing::error!(profile = %lease.profile, fence = lease.fence, "a session has a profile that is not lent to it");
+                }
+            }
+        }
+        let (places, tended) = (&self.places, &self.tended);
+        let has_place = |holder: &SessionKey| {
+            places.values().any(|place| place.phase.key().as_ref() == Some(holder))
+                || tended.values().any(|tended| tended.holder == *holder)
+        };
+        for profile in self.pool.expire(has_place, random_fraction(), &now) {
+            tracing::error!(%profile, "a profile was lent to a session that is not there");
+        }
+        self.pool.settle(&now);
+        self.write_profiles();
+    }
+
+    pub(super) fn write_profiles(&mut self) {
+        for change in self.pool.changes() {
+            self.ledger.profile(change);
+        }
+    }
+
+    /// When a rest is over or leases are to be renewed.
+    pub(super) fn next_profile_care(&self) -> Option<Instant> {
+        let renewal = self.places.values().any(|place| place.lease.is_some()).then_some(RENEW_INTERVAL);
+        let idle = self.pool.next_idle(&self.ledger.now());
+        idle.into_iter().chain(renewal).min().map(|left| Instant::now() + left)
+    }
+
+    pub(super) fn profile_request(&mut self, request: ProfileRequest) {
+        let now = self.ledger.now();
+        self.pool.settle(&now);
+        let shown = |found: Result<Profile, ChangeError>| {
+            found.map(|profile| status(profile, &now)).map_err(ProfileError::from)
+        };
+        match request {
+            ProfileRequest::List { user, reply } => {
+                let wanted = |profile: &&Profile| user.as_ref().is_none_or(|user| profile.user == *user);
+                let found = self.pool.all().filter(wanted).map(|profile| status(profile.clone(), &now));
+                let _gave_up = reply.send(found.collect());
+            }
+            ProfileRequest::Show { name, reply } => {
+                answer(reply, shown(self.pool.get(&name).cloned().ok_or(ChangeError::Unknown)));
+            }
+            ProfileRequest::Add { new, reply } => answer(reply, shown(self.add_profile(new, &now))),
+            ProfileRequest::Release { name, reply } => {
+                let released = self.staying(&name).and_then(|()| self.pool.release(&name));
+                answer(reply, shown(released));
+            }
+            ProfileRequest::Quarantine { name, reason, reply } => {
+                let done = self.staying(&name).and_then(|()| self.pool.quarantine(&name, &reason, &now));
+                answer(reply, shown(done));
+            }
+            ProfileRequest::Remove { name, reply } => self.remove_profile(name, &now, reply),
+            ProfileRequest::LookedAfter { name, condition } => self.looked_after(&name, condition),
+            ProfileRequest::Removed { name, outcome, reply } => {
+                self.profile_removed(&name, outcome, &now, reply)
+            }
+        }
+    }
+
+    fn add_profile(&mut self, new: NewProfile, now: &Moment) -> Result<Profile, ChangeError> {
+        if let Some(external) = &new.external {
+            let of_it = |place: &&Place| {
+                place.phase.kind() == Some(new.kind) && place.phase.profile() == Some(external)
+            };
+            // It was named when the pool did not know it.
+            if let Some(id) = self.places.values().find(of_it).and_then(|place| place.phase.id()) {
+                return Err(ChangeError::InUse(id.clone()));
+            }
+        }
+        self.pool.add(new, now)
+    }
+
+    fn staying(&self, name: &ProfileName) -> Result<(), ChangeError> {
+        if self.leaving.contains(name) { Err(ChangeError::Leaving) } else { Ok(()) }
+    }
+
+    /// Nobody gets it from here on, and it is in the pool until its directory is gone, so that nobody gets its name either.
+    fn remove_profile(&mut self, name: ProfileName, now: &Moment, reply: Reply<ProfileStatus>) {
+        let found = self.staying(&name).and_then(|()| self.pool.get(&name).ok_or(ChangeError::Unknown));
+        let profile = match found {
+            Ok(Profile { state: State::Active { holder, .. }, .. }) => {
+                return answer(reply, Err(ChangeError::InUse(holder.id.clone()).into()));
+            }
+            Ok(profile) => profile,
+            Err(error) => return answer(reply, Err(error.into())),
+        };
+        if profile.kind != Kind::Chromium {
+            let removed = self.pool.remove(&name).map(|profile| status(profile, now));
+            return answer(reply, removed.map_err(ProfileError::from));
+        }
+        if let Err(error) = self.pool.quarantine(&name, LEAVING, now) {
+            return answer(reply, Err(error.into()));
+        }
+        self.leaving.insert(name.clone());
+        let (host, desk) = (Arc::clone(&self.host), self.desk.clone());
+        self.scope.spawn("profile removal", async move {
+            let at = name.clone();
+            let work = move || {
+                let parent = places::profiles(&host).map_err(io::Error::other)?;
+                ProfileDir::remove(&parent, at.as_str()).map_err(io::Error::other)
+            };
+            let outcome = blocking(REMOVAL_DEADLINE, work).await.flatten();
+            let removed = ProfileRequest::Removed { name, outcome, reply };
+            desk.tell(super::super::handle::Request::Profiles(removed)).await;
+        });
+    }
+
+    fn profile_removed(
+        &mut self,
+        name: &ProfileName,
+        outcome: io::Result<()>,
+        now: &Moment,
+        reply: Reply<ProfileStatus>,
+    ) {
+        self.leaving.remove(name);
+        let removed = match outcome {
+            Ok(()) => self.pool.remove(name).map(|profile| status(profile, now)).map_err(ProfileError::from),
+            Err(error) => {
+                tracing::error!(profile = %name, error = %chain(&error), "the directory of a profile cannot be removed");
+                Err(ProfileError::NotRemoved(error))
+            }
+        };
+        answer(reply, removed);
+    }
+}
+
+fn status(profile: Profile, now: &Moment) -> ProfileStatus {
+    let left = match &profile.state {
+        State::Cooldown(rest) => Some(rest.left(now)),
+        State::Idle | State::Active { .. } | State::Quarantined { .. } => None,
+    };
+    ProfileStatus { profile, left }
+}
+
+fn answer(reply: Reply<ProfileStatus>, outcome: Result<ProfileStatus, ProfileError>) {
+    // Whoever asked may have stopped waiting.
+    let _gave_up = reply.send(outcome);
+}
+
+/// What a session's end says about its profile.
+fn outcome(phase: &Phase, over: &Result<Option<Box<SessionRecord>>, life::Error>) -> Outcome {
+    let record = match over {
+        Ok(Some(record)) => record,
+        Ok(None) => return Outcome::Cut,
+        Err(error @ life::Error::Assemble(LaunchError::Profile(_))) => return Outcome::Failed(chain(error)),
+        Err(life::Error::Slow | life::Error::Thread(_) | life::Error::Panicked(_)) => return Outcome::Cut,
+        // Its browser was never started.
+        Err(_) => return Outcome::Unused,
+    };
+    let resets = match phase {
+        Phase::Live { session, .. } => {
+            session.inner.facts.profile_resets.as_ref().map(|resets| *resets.borrow())
+        }
+        Phase::Spare | Phase::Reserved { .. } => None,
+    };
+    if resets.is_some_and(|resets| resets > 0) {
+        return Outcome::Failed("its browser did not start with what was in it".to_owned());
+    }
+    match &record.end {
+        Some(end) if end.cause == Cause::StartFailed => {
+            let reason = end.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            Outcome::Failed(format!("{}{reason}", end.cause.as_str()))
+        }
+        _ if record.ready.is_some() => Outcome::Fine,
+        _ => Outcome::Cut,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::Registry;
+
+    use super::*;
+    use crate::profile::{Rotation, StateWord};
+    use crate::store::{Metrics, Store};
+    use crate::sys::procfs::Stat;
+
+    /// What stands in for a process that survives SIGKILL is this test's own parent, which nobody signals.
+    #[tokio::test]
+    async fn a_profile_whose_session_left_a_process_that_cannot_be_ended_is_quarantined() {
+        let dir = tempfile::tempdir().unwrap();
+        let metrics = Metrics::register(&Registry::new()).unwrap();
+        let store = Store::open(&dir.path().join("state.db"), metrics).unwrap().store;
+        let ledger = Ledger::new(store, "boot".to_owned(), "run".to_owned());
+        let settings = Settings {
+            per_user: 2,
+            cooldown: Duration::from_secs(60),
+            quarantine_after: 3,
+            proxies: Vec::new(),
+            rotation: Rotation::Off,
+            quota: None,
+        };
+        let mut before = restore_pool(settings.clone(), &ledger, &[]).await;
+        let user = "u".parse().unwrap();
+        let wanted = Wanted { user: &user, kind: Kind::Chromium, name: None };
+        let mut lend = |id: &str| {
+            let holder = SessionKey { id: id.parse().unwrap(), created_ms: 1 };
+            (holder.clone(), before.take(&wanted, holder, &ledger.now()).unwrap().profile)
+        };
+        let (stuck, kept) = lend("stuck");
+        let (ended, free) = lend("ended");
+        before.changes().into_iter().for_each(|change| ledger.profile(change));
+
+        let parent = nix::unistd::getppid().as_raw().cast_unsigned();
+        let start_time = Stat::of(parent).unwrap().start_time;
+        let process = |session: SessionKey, start_time| ProcessRow {
+            session,
+            service: "browser".into(),
+            pid: parent,
+            start_time,
+            cgroup: None,
+            boot_id: "boot".into(),
+        };
+        let processes = [process(stuck, start_time), process(ended, start_time + 1)];
+        let pool = restore_pool(settings, &ledger, &processes).await;
+        let state = |name| pool.get(name).map(|profile| profile.state.word());
+        assert_eq!(state(&kept), Some(StateWord::Quarantined));
+        assert_eq!(state(&free), Some(StateWord::Cooldown), "its pid is somebody else's by now");
+    }
+}
