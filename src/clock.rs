@@ -27,9 +27,10 @@ pub fn unix_ms(time: SystemTime) -> i64 {
     i64::try_from(since_epoch_at(time).as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Seconds since 1970, to the millisecond; 0 before that.
+/// Seconds since 1970, of whole milliseconds: those of [`unix_ms`], so that a time is told alike before and after it was
+/// written down. 0 before that.
 pub fn unix_seconds(time: SystemTime) -> f64 {
-    (since_epoch_at(time).as_secs_f64() * 1000.0).round() / 1000.0
+    Duration::from_millis(u64::try_from(unix_ms(time)).unwrap_or_default()).as_secs_f64()
 }
 
 /// Milliseconds since the boot, sleep included, which nobody can set.
@@ -54,8 +55,13 @@ pub async fn until(at: Option<std::time::Instant>) {
     }
 }
 
-/// Tells sleepers that the clock was set.
+/// Tells sleepers that the clock was set, and people.
 pub async fn watch_steps(steps: watch::Sender<u64>, stop: CancellationToken) {
+    notice_steps(steps, stop, || tracing::warn!("the system's clock was set")).await;
+}
+
+/// Tells sleepers, and whoever `told` tells: that the clock was set, or that the machine slept, which looks alike.
+pub async fn notice_steps(steps: watch::Sender<u64>, stop: CancellationToken, told: impl Fn()) {
     let mut ticks = interval(CHECK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut wall, mut mono) = (since_epoch(), Instant::now());
@@ -63,7 +69,7 @@ pub async fn watch_steps(steps: watch::Sender<u64>, stop: CancellationToken) {
         let expected = wall + mono.elapsed();
         (wall, mono) = (since_epoch(), Instant::now());
         if wall.abs_diff(expected) > STEP {
-            tracing::warn!("the system's clock was set");
+            told();
             steps.send_modify(|count| *count += 1);
         }
     }
@@ -85,5 +91,16 @@ pub async fn reached(unix: u64, steps: &mut watch::Receiver<u64>) {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_the_same_in_seconds_as_in_milliseconds() {
+        let at = UNIX_EPOCH + Duration::from_nanos(1_796_100_622_970_999_999);
+        assert_eq!((unix_ms(at), unix_seconds(at)), (1_796_100_622_970, 1_796_100_622.97));
     }
 }

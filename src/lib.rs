@@ -5,11 +5,11 @@
 //!
 //! ```text
 //! L5  cli  app  config  systemd                composition
-//! L4  gateway  api                             the outside world; these do not import each other
-//! L3  session                                  display + browser + rfb as one thing
+//! L4  gateway  api  control_plane              the outside world; these do not import each other
+//! L3  session  health                          display + browser + rfb as one thing, and how all of it is
 //! L2  supervise  display  vnc  browser  adspower  profile   actors over the OS
 //! L1  sys  tasks  telemetry  metrics  http  clock  identity  keyring  store   thin, effectful, no policy
-//! L0  rfb  auth  cdp  backoff  chunking  durations  errors  hex  ids  proxy  secret   pure: no tokio, no I/O, no clock
+//! L0  rfb  auth  cdp  backoff  chunking  durations  errors  hex  ids  links  proxy  secret   pure: no tokio, no I/O, no clock
 //! ```
 //!
 //! `unsafe` is denied everywhere; `sys` alone may opt out, block by block.
@@ -22,6 +22,7 @@ pub mod durations;
 pub mod errors;
 pub mod hex;
 pub mod ids;
+pub mod links;
 pub mod proxy;
 pub mod rfb;
 pub mod secret;
@@ -43,9 +44,11 @@ pub mod profile;
 pub mod supervise;
 pub mod vnc;
 
+pub mod health;
 pub mod session;
 
 pub mod api;
+pub mod control_plane;
 pub mod gateway;
 
 pub mod app;

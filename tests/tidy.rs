@@ -20,11 +20,24 @@ const MIN_TEXTS: usize = 55;
 
 /// The layers of `src/lib.rs`, lowest first.
 const LAYERS: [&[&str]; 6] = [
-    &["rfb", "auth", "cdp", "backoff", "chunking", "durations", "errors", "hex", "ids", "proxy", "secret"],
+    &[
+        "rfb",
+        "auth",
+        "cdp",
+        "backoff",
+        "chunking",
+        "durations",
+        "errors",
+        "hex",
+        "ids",
+        "links",
+        "proxy",
+        "secret",
+    ],
     &["sys", "tasks", "telemetry", "metrics", "http", "clock", "identity", "keyring", "store"],
     &["supervise", "display", "vnc", "browser", "adspower", "profile"],
-    &["session"],
-    &["gateway", "api"],
+    &["session", "health"],
+    &["gateway", "api", "control_plane"],
     &["cli", "app", "config", "systemd"],
 ];
 

@@ -1,7 +1,7 @@
 //! From a request to its answer: route, proof, handler.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -13,19 +13,18 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::access::{Admitted, Operator, admit};
-use super::connection::Links;
 use super::metrics::Tally;
 use super::refused::{Refused, Trouble};
 use super::routes::{self, Found, Named, Target};
 use super::{docs, host};
 use crate::auth::{Replay, SigningKey};
+use crate::health::Survey;
 use crate::http::body::uncached;
 use crate::http::{Peer, PeerAddress, Reply, RequestId};
-use crate::identity::{Announced, Facts};
 use crate::ids::{HandoffId, ProfileName, SessionId};
 use crate::keyring::Keys;
+use crate::links::Links;
 use crate::session::{ManagerHandle, Sessions};
-use crate::store::StoreHealth;
 
 /// What the routes look at.
 pub(super) struct State {
@@ -33,12 +32,8 @@ pub(super) struct State {
     pub(super) manager: ManagerHandle,
     pub(super) keys: Arc<Keys>,
     pub(super) registry: Registry,
-    pub(super) draining: watch::Receiver<bool>,
-    pub(super) store: watch::Receiver<StoreHealth>,
-    pub(super) host: watch::Receiver<Option<Arc<Facts>>>,
-    pub(super) announced: watch::Receiver<Announced>,
-    /// The configuration's own session, where it has one.
-    pub(super) fixed: Option<SessionId>,
+    /// How the host is.
+    pub(super) survey: Survey,
     pub(super) links: Links,
     /// What tokens are signed with, where it is not a shared secret.
     pub(super) signing_key: watch::Receiver<Option<SigningKey>>,
@@ -51,7 +46,6 @@ pub(super) struct State {
     pub(super) run: String,
     /// When the listeners stop.
     pub(super) over: CancellationToken,
-    pub(super) since: SystemTime,
     pub(super) started: Instant,
 }
 
@@ -127,8 +121,8 @@ impl Context {
     async fn public(&self, target: Target, path: &str) -> Result<Reply, Box<Refused>> {
         let state = &self.state;
         let response = match target {
-            Target::Alive => word(host::alive(state).await, "alive", "dead"),
-            Target::Ready => word(host::ready(state).await, "ready", "unready"),
+            Target::Alive => word(state.survey.is_alive().await, "alive", "dead"),
+            Target::Ready => word(state.survey.is_ready().await, "ready", "unready"),
             Target::Health => host::health_response(state).await,
             Target::Metrics => host::metrics_response(state)?,
             Target::Description => docs::description(),

@@ -1,7 +1,6 @@
 //! `GET /v1/sessions/{id}/connection`: how to get to a session, and tokens to get in with.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use hyper::StatusCode;
@@ -17,48 +16,13 @@ use crate::clock::unix_now;
 use crate::durations::parse_within;
 use crate::http::Reply;
 use crate::ids::{SessionId, UserId};
-use crate::session::{Kind, SessionRecord, SessionState};
+use crate::session::{SessionRecord, SessionState};
 
 /// How long a token is good when nobody says.
 const DEFAULT_TTL: Duration = Duration::from_secs(15 * 60);
 const MIN_TTL: Duration = Duration::from_secs(1);
 /// Whom a token is for where neither the session nor whoever asks has a name.
 const NOBODY: &str = "operator";
-
-/// Where the gateway is, for those who are elsewhere.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Links {
-    /// `https://host` or `http://host:port`, without a slash at its end.
-    http: String,
-}
-
-impl Links {
-    /// At its public address, where it has one, or at the address that it is bound to. Bound to all, it is named by
-    /// loopback's, which is good on this host alone.
-    pub fn new(public_url: Option<&str>, bound: SocketAddr, tls: bool) -> Self {
-        let http = public_url.map_or_else(
-            || {
-                let mut address = bound;
-                if address.ip().is_unspecified() {
-                    address.set_ip(Ipv4Addr::LOCALHOST.into());
-                }
-                format!("http{}://{address}", if tls { "s" } else { "" })
-            },
-            |url| url.trim_end_matches('/').to_owned(),
-        );
-        Self { http }
-    }
-
-    /// The same for WebSockets.
-    fn websocket(&self) -> String {
-        self.http.replacen("http", "ws", 1)
-    }
-
-    fn viewer(&self, session: &SessionId, token: Option<&str>) -> String {
-        let token = token.map(|token| format!("&token={token}")).unwrap_or_default();
-        format!("{}/#session={session}{token}", self.http)
-    }
-}
 
 /// How to get to a session. Each way in needs a token.
 #[derive(Debug, Serialize, ToSchema)]
@@ -134,17 +98,15 @@ impl Context {
             tokens.insert(role.as_str(), token?);
         }
         let links = &self.state.links;
-        let (http, websocket) = (&links.http, links.websocket());
-        let has_browser = record.kind == Kind::AdsPower
-            || record.components.iter().any(|component| component.name == "browser");
+        let has_browser = record.has_browser();
         let connection = Connection {
             session_id: id.to_string(),
             state: record.state,
             viewer_url: links.viewer(id, None),
-            vnc_url: format!("{websocket}/sessions/{id}/vnc"),
-            websockify_url: format!("{websocket}/websockify"),
-            cdp_url: has_browser.then(|| format!("{websocket}/sessions/{id}/cdp")),
-            cdp_http_url: has_browser.then(|| format!("{http}/sessions/{id}/cdp")),
+            vnc_url: links.vnc(id),
+            websockify_url: links.websockify(),
+            cdp_url: has_browser.then(|| links.cdp(id)),
+            cdp_http_url: has_browser.then(|| links.cdp_http(id)),
             display: record.display,
             tokens,
         };
@@ -194,18 +156,6 @@ fn roles_of(text: &str) -> Result<Vec<Role>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn links_lead_to_the_public_address_or_to_one_that_answers_here() {
-        let bound = |text: &str| text.parse().unwrap();
-        let here = Links::new(None, bound("0.0.0.0:6080"), false);
-        assert_eq!(here.viewer(&"s".parse().unwrap(), None), "http://127.0.0.1:6080/#session=s");
-        assert_eq!(Links::new(None, bound("[2001:db8::1]:443"), true).websocket(), "wss://[2001:db8::1]:443");
-        let public = Links::new(Some("https://host-7.example.org/http"), bound("0.0.0.0:6080"), false);
-        assert_eq!(public.websocket(), "wss://host-7.example.org/http");
-        let link = public.viewer(&"s".parse().unwrap(), Some("a.b.c"));
-        assert_eq!(link, "https://host-7.example.org/http/#session=s&token=a.b.c");
-    }
 
     #[test]
     fn no_token_for_the_whole_host_is_made_for_a_session() {

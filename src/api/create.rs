@@ -179,6 +179,7 @@ impl Context {
             }
             None => false,
         };
+        self.state.manager.settle().await;
         let status = if fresh { StatusCode::CREATED } else { StatusCode::OK };
         let view = SessionView::waited(session.record(), timed_out);
         let mut response = json(status, &view);

@@ -17,7 +17,6 @@ use utoipa::openapi::{
 use super::connection::Connection;
 use super::create::CreateSession;
 use super::handoffs::{AnswerHandoff, AskForHuman, HandoffList, HandoffView};
-use super::health::Health;
 use super::host::Status;
 use super::operations::{Answer, JSON, Words, id, of_target, operation_id, text};
 use super::profiles::{AddProfile, ProfileList, ProfileView, QuarantineProfile};
@@ -26,6 +25,7 @@ use super::routes::{Proof, ROUTES, Route};
 use super::sessions::{AmendSession, EndSession, SessionHealth};
 use super::view::{Capacity, SessionList, SessionView};
 use crate::auth::Refusal;
+use crate::health::Health;
 
 const PROBLEM: &str = "application/problem+json";
 const TOKEN: &str = "operator_token";

@@ -195,6 +195,9 @@ impl Context {
         let found = record.handoffs.iter().find(|known| known.id == *handoff);
         let found = found.ok_or(Trouble::UnknownHandoff)?;
         let wait_timed_out = wait.is_some() && found.closing.is_none();
+        if found.closing.is_some() {
+            self.state.manager.settle().await;
+        }
         Ok(json(StatusCode::OK, &HandoffView { wait_timed_out, ..HandoffView::from(&**found) }).into())
     }
 

@@ -1,7 +1,6 @@
 //! What is asked about the host as a whole: alive, ready, health, metrics, capacity, status.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -10,18 +9,14 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::answer::{Context, State, json};
-use super::health::{self, Health, HealthStatus};
 use super::refused::{Refused, Trouble};
 use super::view::Capacity;
 use crate::errors::chain;
+use crate::health::{Health, HealthStatus};
 use crate::http::body::uncached;
 use crate::ids::SessionId;
 use crate::metrics;
-use crate::session::{Component, ComponentStatus, SessionState, Viewers};
-use crate::store::StoreHealth;
-
-/// For the round trip through the session manager that each answer about health makes.
-const MANAGER_DEADLINE: Duration = Duration::from_secs(1);
+use crate::session::{Component, SessionState, Viewers};
 
 /// The answer of `GET /v1/status`, for operators on this host only.
 #[derive(Debug, Serialize, ToSchema)]
@@ -55,54 +50,8 @@ struct SessionReport {
     devtools_port: Option<u16>,
 }
 
-pub(super) async fn alive(state: &State) -> bool {
-    // A drain keeps the manager busy, and has its own budget.
-    *state.draining.borrow() || state.manager.ping(MANAGER_DEADLINE).await.is_ok()
-}
-
-/// Whether sessions can be asked for, and the configuration's own, where it has one, is whole. Those that somebody asked for
-/// come and go, and are their own affair.
-pub(super) async fn ready(state: &State) -> bool {
-    let is_ready = |id| state.sessions.get(id).is_some_and(|own| own.status().state == SessionState::Ready);
-    !*state.draining.borrow() && state.fixed.as_ref().is_none_or(is_ready) && alive(state).await
-}
-
-async fn health(state: &State) -> Health {
-    let (status, reason) = match state.manager.ping(MANAGER_DEADLINE).await {
-        Ok(()) => (ComponentStatus::Ok, None),
-        // A drain keeps the manager busy; that is no fault.
-        Err(_) if *state.draining.borrow() => (ComponentStatus::Ok, None),
-        Err(error) => (ComponentStatus::Failing, Some(error.to_string())),
-    };
-    let manager = Component {
-        name: "manager",
-        status,
-        since: state.since,
-        reason,
-        pid: Some(std::process::id()),
-        starts: 1,
-    };
-    let (status, since, reason) = match &*state.store.borrow() {
-        StoreHealth::Ok => (ComponentStatus::Ok, state.since, None),
-        StoreHealth::Failing { since, reason } => (ComponentStatus::Failing, *since, Some(reason.clone())),
-    };
-    let store = Component { name: "store", status, since, reason, pid: None, starts: 1 };
-    let mut sessions: Vec<_> =
-        state.sessions.all().iter().map(|session| (session.id().clone(), session.status())).collect();
-    sessions.sort_by(|(a, _), (b, _)| a.cmp(b));
-    let (host, announced) = (state.host.borrow().clone(), state.announced.borrow().clone());
-    let situation = health::Situation {
-        fixed: state.fixed.as_ref(),
-        draining: *state.draining.borrow(),
-        occupancy: state.sessions.occupancy(),
-        host: host.as_deref(),
-        notice: announced.gravest(),
-    };
-    health::assess(health::OwnParts { manager, store }, &sessions, &situation)
-}
-
 pub(super) async fn health_response(state: &State) -> Response<Full<Bytes>> {
-    let health = health(state).await;
+    let health = state.survey.health().await;
     json(status_of(health.status), &health)
 }
 
@@ -140,10 +89,10 @@ pub(super) async fn status(state: &State) -> Status {
     let mut sessions: Vec<_> = state.sessions.all().iter().map(report).collect();
     sessions.sort_by(|a, b| a.id.cmp(&b.id));
     Status {
-        health: health(state).await,
+        health: state.survey.health().await,
         pid: std::process::id(),
         uptime_seconds: state.started.elapsed().as_secs(),
-        host_tags: state.host.borrow().as_ref().map(|host| host.tags.clone()).unwrap_or_default(),
+        host_tags: state.survey.host().map(|host| host.tags.clone()).unwrap_or_default(),
         sessions,
     }
 }
@@ -151,7 +100,7 @@ pub(super) async fn status(state: &State) -> Status {
 impl Context {
     /// `GET /v1/capacity`.
     pub(super) fn capacity(&self) -> Response<Full<Bytes>> {
-        let capacity = Capacity::of(&self.state.sessions.occupancy(), *self.state.draining.borrow());
+        let capacity = Capacity::of(&self.state.sessions.occupancy(), self.state.survey.is_draining());
         json(StatusCode::OK, &capacity)
     }
 }

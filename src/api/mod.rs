@@ -12,7 +12,6 @@ mod create;
 mod describe;
 mod docs;
 mod handoffs;
-mod health;
 mod host;
 mod metrics;
 mod operations;
@@ -26,7 +25,4 @@ mod stream;
 mod view;
 
 pub use config::Config;
-pub use connection::Links;
-pub use health::{Health, HealthComponent, HealthHost, HealthNotice, HealthStatus, SessionCounts};
 pub use server::{Api, Error, Params};
-pub use view::Spares;

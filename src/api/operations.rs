@@ -126,6 +126,7 @@ pub(super) fn of_target(target: Target) -> Words {
                 Trouble::SessionOver,
                 Trouble::OverCapacity,
                 Trouble::Draining,
+                Trouble::HostRefused,
                 Trouble::StartFailed,
                 Trouble::Unresponsive,
             ]),

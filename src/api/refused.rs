@@ -65,6 +65,7 @@ pub(super) enum Trouble {
     KeyReused,
     OverCapacity,
     Draining,
+    HostRefused,
     StartFailed,
     Unresponsive,
     NoSigningKey,
@@ -74,7 +75,7 @@ pub(super) enum Trouble {
 
 impl Trouble {
     /// One of each, for the description and for tests.
-    pub(super) const ALL: [Self; 44] = [
+    pub(super) const ALL: [Self; 45] = [
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::Forbidden,
@@ -115,6 +116,7 @@ impl Trouble {
         Self::KeyReused,
         Self::OverCapacity,
         Self::Draining,
+        Self::HostRefused,
         Self::StartFailed,
         Self::Unresponsive,
         Self::NoSigningKey,
@@ -173,6 +175,9 @@ impl Trouble {
             }
             Self::OverCapacity => (503, ("over-capacity", "Every place for a session is taken.")),
             Self::Draining => (503, ("draining", "The host is going away.")),
+            Self::HostRefused => {
+                (503, ("host-refused", "The control plane does not know this host: it takes no sessions."))
+            }
             Self::StartFailed => (503, ("start-failed", "The session did not start.")),
             Self::Unresponsive => (503, ("unresponsive", "The session manager does not answer.")),
             Self::NoSigningKey => (409, ("no-signing-key", "This host has no key to sign tokens with.")),
@@ -187,7 +192,7 @@ impl Trouble {
             Self::OverCapacity | Self::TooManyListeners | Self::Credential(Refusal::Exhausted) => {
                 Some(FULL_RETRY)
             }
-            Self::Draining | Self::Unresponsive | Self::StartFailed => Some(AWAY_RETRY),
+            Self::Draining | Self::HostRefused | Self::Unresponsive | Self::StartFailed => Some(AWAY_RETRY),
             _ => None,
         }
     }
@@ -240,6 +245,7 @@ impl Refused {
     pub(super) fn denied(denial: &Denial) -> Box<Self> {
         let (trouble, pointer) = match denial {
             Denial::Draining => (Trouble::Draining, None),
+            Denial::HostRefused => (Trouble::HostRefused, None),
             Denial::OverCapacity { .. } => (Trouble::OverCapacity, None),
             Denial::IdInUse => (Trouble::SessionExists, Some("/session_id".to_owned())),
             Denial::ProfileBusy { .. } => (Trouble::ProfileBusy, Some("/profile".to_owned())),

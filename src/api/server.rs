@@ -13,19 +13,18 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::Config;
 use super::access::{MAX_REMEMBERED_TOKENS, OPERATORS};
 use super::answer::{State, answer};
 use super::metrics::{SessionMetrics, Tally};
 use super::stream::MOST_LISTENERS;
-use super::{Config, Links};
 use crate::auth::{Replay, SigningKey};
+use crate::health::Survey;
 use crate::hex;
 use crate::http::{Limits, Listener, Metrics, Server, serve};
-use crate::identity::{Announced, Facts};
-use crate::ids::SessionId;
 use crate::keyring::Keys;
+use crate::links::Links;
 use crate::session::{ManagerHandle, Sessions};
-use crate::store::StoreHealth;
 
 /// Pollers and scrapers, who do not stay long; somebody who waits for a place in the queue (10 minutes), for the session to be
 /// put together and to be ready; and listeners to events, who come back.
@@ -76,16 +75,6 @@ pub struct Params {
     pub keys: Arc<Keys>,
     /// What is shown under `/metrics`.
     pub registry: Registry,
-    /// Whether the daemon is about to end.
-    pub draining: watch::Receiver<bool>,
-    /// Whether what is written down of sessions gets to the disk.
-    pub store: watch::Receiver<StoreHealth>,
-    /// Who this machine is, once that is known.
-    pub host: watch::Receiver<Option<Arc<Facts>>>,
-    /// What its cloud announces about it.
-    pub announced: watch::Receiver<Announced>,
-    /// The configuration's own session, where it has one.
-    pub fixed: Option<SessionId>,
     /// Where the gateway is.
     pub links: Links,
     /// What tokens are signed with, where it is not a shared secret.
@@ -131,20 +120,20 @@ impl Api {
     }
 
     /// Serves until `over`, then takes the socket away.
-    pub fn serve(self, manager: ManagerHandle, over: CancellationToken) -> impl Future<Output = ()> + Send {
+    pub fn serve(
+        self,
+        manager: ManagerHandle,
+        survey: Survey,
+        over: CancellationToken,
+    ) -> impl Future<Output = ()> + Send {
         let Self { tcp, unix, socket, params, tcp_metrics, unix_metrics, tally, .. } = self;
-        let Params { sessions, keys, registry, draining, store, host, announced, fixed, links, signing_key } =
-            params;
+        let Params { sessions, keys, registry, links, signing_key } = params;
         let state = Arc::new(State {
             sessions: sessions.clone(),
             manager,
             keys,
             registry,
-            draining,
-            store,
-            host,
-            announced,
-            fixed,
+            survey,
             links,
             signing_key,
             tally: tally.clone(),
@@ -152,7 +141,6 @@ impl Api {
             listeners: Arc::new(Semaphore::new(MOST_LISTENERS)),
             run: run_name(),
             over: over.clone(),
-            since: SystemTime::now(),
             started: Instant::now(),
         });
         let server = |listener, metrics| {

@@ -12,11 +12,11 @@ use utoipa::ToSchema;
 use super::access::Operator;
 use super::answer::{Context, json};
 use super::create::{duration, label, wait_in};
-use super::health::{self, HealthStatus};
 use super::host::status_of;
 use super::read::{self, Fields, Mistakes, Query, parsed};
 use super::refused::{Refused, Trouble};
 use super::view::{SessionList, SessionView};
+use crate::health::{self, HealthStatus};
 use crate::http::Reply;
 use crate::ids::{SessionId, UserId};
 use crate::session::{
@@ -199,7 +199,10 @@ impl Context {
         let mut timed_out = false;
         if let (Some(limit), false) = (wait, is_over(&record)) {
             match timeout(limit, self.state.sessions.wait_ended(&record)).await {
-                Ok(ended) => record = ended,
+                Ok(ended) => {
+                    record = ended;
+                    self.state.manager.settle().await;
+                }
                 Err(_) => timed_out = true,
             }
         }

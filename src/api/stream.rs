@@ -16,10 +16,10 @@ use tokio_util::sync::CancellationToken;
 use super::answer::Context;
 use super::read::{Mistakes, Query, parsed};
 use super::refused::{Refused, Trouble};
-use crate::clock::{unix_ms, unix_seconds};
+use crate::clock::unix_seconds;
 use crate::http::{Reply, body};
 use crate::ids::SessionId;
-use crate::session::{Closing, Event, Events, Handoff, Happening};
+use crate::session::{Event, Events};
 
 /// Listeners at a time; each holds a connection.
 pub(super) const MOST_LISTENERS: usize = 32;
@@ -166,44 +166,10 @@ fn written(event: &Event, run: &str) -> String {
 
 /// What the event says.
 fn data(event: &Event) -> Value {
-    let mut data = json!({
-        "at": unix_seconds(event.at),
-        "session_id": event.session,
-        "labels": event.labels,
-    });
-    match &event.what {
-        Happening::Created(warmth) => data["warmth"] = warmth.as_str().into(),
-        Happening::State(state) => data["state"] = state.as_str().into(),
-        Happening::ServiceFailed { service, reason } => {
-            data["service"] = (*service).into();
-            data["reason"] = reason.as_str().into();
-        }
-        Happening::Ended(end) => {
-            data["cause"] = end.cause.as_str().into();
-            if let Some(reason) = &end.reason {
-                data["reason"] = reason.as_str().into();
-            }
-        }
-        Happening::Human(session, handoff) => {
-            let Handoff { id, kind, reason, event_scope, created, expires, closing } = &**handoff;
-            data["handoff_id"] = id.as_str().into();
-            data["kind"] = kind.as_str().into();
-            data["reason"] = reason.as_str().into();
-            data["expires_at"] = unix_seconds(*expires).into();
-            if let Some(scope) = event_scope {
-                data["scope"] = scope.as_str().into();
-            }
-            // The same each time that this very event is told, and no other's.
-            let word = event.what.as_str();
-            let (begun, asked) = (session.created_ms, unix_ms(*created));
-            data["idempotency_id"] = format!("{}.{begun}.{id}.{asked}.{word}", session.id).into();
-            if let Some(Closing { by, note, .. }) = closing {
-                data["by"] = by.as_deref().into();
-                data["note"] = note.as_deref().into();
-            }
-        }
-        Happening::TabCrashed | Happening::ProfileReset => {}
-    }
+    let mut data = event.what.details();
+    data["at"] = unix_seconds(event.at).into();
+    data["session_id"] = event.session.as_str().into();
+    data["labels"] = json!(event.labels);
     data
 }
 
@@ -214,7 +180,7 @@ mod tests {
 
     use super::*;
     use crate::session::stand_in;
-    use crate::session::{Cause, End};
+    use crate::session::{Cause, End, Happening};
 
     #[test]
     fn an_event_is_three_fields_and_a_blank_line() {

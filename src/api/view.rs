@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use super::handoffs::HandoffView;
 use crate::clock::unix_seconds;
 use crate::durations;
+use crate::health::Spares;
 use crate::session::{Component, End, Occupancy, SessionRecord, SessionState, Viewers};
 
 /// A session. Times are Unix times in seconds.
@@ -159,26 +160,17 @@ pub(super) struct Capacity {
     spares: Spares,
     /// Whether the host takes no new sessions, because it is about to end or its machine is.
     draining: bool,
-}
-
-/// What is ready for sessions to come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Spares {
-    /// Displays.
-    pub displays: usize,
-    /// Displays with a blank browser.
-    pub browsers: usize,
-}
-
-impl Spares {
-    pub(super) fn of(occupancy: &Occupancy) -> Self {
-        Self { displays: occupancy.spare_displays, browsers: occupancy.spare_browsers }
-    }
+    /// Whether it takes none because the control plane does not know it.
+    refused: bool,
 }
 
 impl Capacity {
     pub(super) fn of(occupancy: &Occupancy, draining: bool) -> Self {
-        let free = if draining { 0 } else { occupancy.capacity.saturating_sub(occupancy.occupied) };
+        let free = if draining || occupancy.refusing {
+            0
+        } else {
+            occupancy.capacity.saturating_sub(occupancy.occupied)
+        };
         Self {
             capacity: occupancy.capacity,
             occupied: occupancy.occupied,
@@ -186,6 +178,7 @@ impl Capacity {
             queued: occupancy.queued,
             spares: Spares::of(occupancy),
             draining,
+            refused: occupancy.refusing,
         }
     }
 }

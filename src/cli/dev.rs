@@ -2,22 +2,22 @@
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 
 use super::output::{answer, complain};
+use super::place::{Place, StandInPlace, write_file, write_secret};
 use super::run::{exit_of, missing_program, runtime};
 use super::{DevArgs, Exit, TokenArgs, token};
 use crate::app::{Addresses, App, Reload};
 use crate::auth::Role;
 use crate::config::{Config, load};
 use crate::errors::chain;
-use crate::hex;
 use crate::ids::{BadUserId, SessionId, UserId};
 use crate::session::{Session, SessionState, Sessions};
+use crate::tasks::Scope;
 use crate::telemetry;
 
 /// The session's id and its user's.
@@ -38,7 +38,13 @@ pub fn run(args: &DevArgs, credentials_dir: Option<&Path>, out: &mut dyn Write, 
             return complain(err, &format!("valetd: cannot make a directory in /tmp: {error}"), Exit::Failed);
         }
     };
-    let config = match configure(args, &place, credentials_dir) {
+    let stand_in = match StandInPlace::take() {
+        Ok(stand_in) => stand_in,
+        Err(error) => {
+            return complain(err, &format!("valetd: no port for a control plane: {error}"), Exit::Failed);
+        }
+    };
+    let config = match configure(args, &place, &stand_in, credentials_dir) {
         Ok(config) => config,
         Err(mistakes) => return complain(err, &mistakes, Exit::Configuration),
     };
@@ -54,7 +60,7 @@ pub fn run(args: &DevArgs, credentials_dir: Option<&Path>, out: &mut dyn Write, 
     if let Err(error) = telemetry::init(&config.log.level, format) {
         return complain(err, &chain(&error), Exit::Failed);
     }
-    let served = runtime().map(|runtime| runtime.block_on(serve(args, config, &place, out)));
+    let served = runtime().map(|runtime| runtime.block_on(serve(args, config, (&place, stand_in), out)));
     match served {
         Ok(Ok(exit)) => exit,
         Ok(Err(error)) => complain(err, &format!("valetd: {}", chain(&error)), exit_of(&error)),
@@ -65,17 +71,23 @@ pub fn run(args: &DevArgs, credentials_dir: Option<&Path>, out: &mut dyn Write, 
 async fn serve(
     args: &DevArgs,
     config: Config,
-    place: &Place,
+    (place, stand_in): (&Place, StandInPlace),
     out: &mut dyn Write,
 ) -> Result<Exit, crate::app::Error> {
+    // Until after the daemon's end, which it hears of.
+    let mut beside = Scope::new();
+    let control_plane = config.control_plane.as_ref().map(|line| line.url.clone());
+    if control_plane.as_deref() == Some(&*stand_in.url) {
+        stand_in.serve(&mut beside);
+    }
     let app = App::build(config.clone()).await?;
     app.system().remove_on_death(&place.dir).await;
     let (addresses, sessions) = (app.addresses(), app.sessions());
     let announce = async {
         let session = ready_session(sessions, &config.session.id).await;
         let text = match links(&config, addresses, &session, place) {
-            Ok(links) if args.json => format!("{}\n", links.json()),
-            Ok(links) => links.text(),
+            Ok(links) if args.json => format!("{}\n", links.json(control_plane.as_deref())),
+            Ok(links) => links.text(control_plane.as_deref()),
             Err(error) => {
                 tracing::error!(error = %chain(&error), "no link to print");
                 return Exit::Failed;
@@ -108,38 +120,16 @@ async fn ready_session(sessions: Sessions, id: &SessionId) -> Session {
     session
 }
 
-/// The directory of one `valetd dev`, removed with it.
-struct Place {
-    dir: PathBuf,
-}
-
-impl Place {
-    fn make() -> std::io::Result<Self> {
-        let mut random = [0; 4];
-        aws_lc_rs::rand::fill(&mut random).map_err(|_| std::io::Error::other("no random bytes"))?;
-        // Short, since sockets lie beneath it, and in /tmp, since it has to be passable for the session's uid.
-        let dir = PathBuf::from(format!("/tmp/valetd-{:08x}", u32::from_be_bytes(random)));
-        std::fs::DirBuilder::new().mode(0o711).create(&dir)?;
-        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o711))?;
-        Ok(Self { dir })
-    }
-
-    fn secret(&self) -> PathBuf {
-        self.dir.join("jwt_secret")
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.dir) {
-            tracing::warn!(path = %self.dir.display(), %error, "cannot remove the directory of this run");
-        }
-    }
-}
-
-fn configure(args: &DevArgs, place: &Place, credentials_dir: Option<&Path>) -> Result<Config, String> {
+fn configure(
+    args: &DevArgs,
+    place: &Place,
+    stand_in: &StandInPlace,
+    credentials_dir: Option<&Path>,
+) -> Result<Config, String> {
     write_secret(&place.secret()).map_err(|error| format!("cannot write the signing secret: {error}"))?;
-    let mut table = settings(args, place);
+    write_file(&place.credential(), &stand_in.credential)
+        .map_err(|error| format!("cannot write the control plane's credential: {error}"))?;
+    let mut table = settings(args, place, &stand_in.url);
     if let Some(path) = &args.config {
         let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
         let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
@@ -152,7 +142,7 @@ fn configure(args: &DevArgs, place: &Place, credentials_dir: Option<&Path>) -> R
     load(Some(&path), std::env::vars_os(), credentials_dir).map_err(|mistakes| mistakes.to_string())
 }
 
-fn settings(args: &DevArgs, place: &Place) -> toml::Table {
+fn settings(args: &DevArgs, place: &Place, control_plane: &str) -> toml::Table {
     let path = |name: &str| place.dir.join(name).to_string_lossy().into_owned();
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, args.port)).to_string();
     let value = json!({
@@ -170,6 +160,7 @@ fn settings(args: &DevArgs, place: &Place) -> toml::Table {
         "gateway": { "listen": listen },
         "auth": { "keys": [{ "algorithm": "HS256", "secret": path("jwt_secret") }] },
         "api": { "listen": "127.0.0.1:0", "socket": path("control.sock") },
+        "control_plane": { "url": control_plane, "credential": path("control_plane_token") },
         "log": { "level": if args.json { "info" } else { "warn" } },
     });
     let mut table = toml::Table::try_from(value).unwrap_or_default();
@@ -194,13 +185,6 @@ fn merge(into: &mut toml::Table, from: toml::Table) {
             (_, value) => drop(into.insert(key, value)),
         }
     }
-}
-
-fn write_secret(path: &Path) -> std::io::Result<()> {
-    let mut random = [0_u8; 32];
-    aws_lc_rs::rand::fill(&mut random).map_err(|_| std::io::Error::other("no random bytes"))?;
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(hex::encode(&random).as_bytes())
 }
 
 /// Everything that somebody needs to use the running session.
@@ -275,12 +259,13 @@ impl Links {
     }
 
     /// The line that programs read.
-    fn json(&self) -> serde_json::Value {
+    fn json(&self, control_plane: Option<&str>) -> serde_json::Value {
         let [(_, controller), (_, spectator), (_, automation), (_, operator)] = &self.tokens;
         json!({
             "ready": true,
             "gateway_url": self.gateway,
             "api_url": self.api,
+            "control_plane_url": control_plane,
             "session_id": self.session,
             "viewer_url": self.viewer_url(controller),
             "vnc_url": format!("{}/sessions/{}/vnc", self.websocket, self.session),
@@ -298,7 +283,7 @@ impl Links {
     }
 
     /// The lines that people read.
-    fn text(&self) -> String {
+    fn text(&self, control_plane: Option<&str>) -> String {
         let [(_, controller), (_, spectator), ..] = &self.tokens;
         let shared_uid = if nix::unistd::geteuid().is_root() {
             ""
@@ -306,10 +291,11 @@ impl Links {
             "\nNot root: the browser runs as your own user, without a uid of its own.\n"
         };
         format!(
-            "\nThe sandbox is up.\n\n  look and act   {}\n  look only      {}\n  health         {}/health\n{shared_uid}\nCtrl-C ends it and leaves nothing behind.\n",
+            "\nThe sandbox is up.\n\n  look and act   {}\n  look only      {}\n  health         {}/health\n  reports        {}/\n{shared_uid}\nCtrl-C ends it and leaves nothing behind.\n",
             self.viewer_url(controller),
             self.viewer_url(spectator),
             self.api,
+            control_plane.unwrap_or_default(),
         )
     }
 }

@@ -12,6 +12,7 @@ pub mod doctor;
 mod entry;
 pub mod exit;
 pub mod output;
+mod place;
 pub mod profile;
 pub mod profile_args;
 mod rehearsal;

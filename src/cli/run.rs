@@ -35,7 +35,7 @@ pub fn run(args: &RunArgs, credentials_dir: Option<&Path>, err: &mut dyn Write) 
     let outcome = runtime().map(|runtime| {
         runtime.block_on(async {
             let app = App::build(config).await?;
-            app.run(reload).await
+            Box::pin(app.run(reload)).await
         })
     });
     match outcome {

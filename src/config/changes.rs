@@ -3,6 +3,7 @@
 use super::settings::Config;
 use crate::auth;
 use crate::auth::KeyConfig;
+use crate::control_plane;
 use crate::session::HostConfig;
 
 /// A part of the settings that differs.
@@ -44,6 +45,7 @@ pub fn differences(old: &Config, new: &Config) -> Vec<Change> {
         ("cdp", old_gateway.cdp != new_gateway.cdp, false),
         ("auth", !same_auth(&old.auth, &new.auth), true),
         ("api", old.api != new.api, false),
+        ("control_plane", !same_line(&old.control_plane, &new.control_plane), false),
         ("log.level", old.log.level != new.log.level, true),
         ("log.format", old.log.format != new.log.format, false),
     ];
@@ -60,6 +62,19 @@ fn same_host(old: &HostConfig, new: &HostConfig) -> bool {
     let HostConfig { state_dir, runtime_dir, first_uid, uid_count, isolation: _ } = old;
     (state_dir, runtime_dir, first_uid, uid_count)
         == (&new.state_dir, &new.runtime_dir, &new.first_uid, &new.uid_count)
+}
+
+/// But for what this host shows, which is taken with every reload.
+fn same_line(old: &Option<control_plane::Config>, new: &Option<control_plane::Config>) -> bool {
+    match (old, new) {
+        (None, None) => true,
+        (Some(old), Some(new)) => {
+            // Taken apart by name: a new field must be thought of here.
+            let control_plane::Config { url, auth, ca, heartbeat } = old;
+            (url, auth.as_str(), ca, heartbeat) == (&new.url, new.auth.as_str(), &new.ca, &new.heartbeat)
+        }
+        _ => false,
+    }
 }
 
 /// [`crate::secret::Secret`] has no `PartialEq`, so that nobody compares a peer's secret by accident. Both of these are

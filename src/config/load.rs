@@ -11,7 +11,7 @@ use super::document::Document;
 use super::mistake::{ConfigErrors, Mistake};
 use super::secrets::{Files, Wanted};
 use super::settings::Config;
-use super::{auth, browser, cdp, gateway, host, identity, isolation, profiles, sessions};
+use super::{auth, browser, cdp, control_plane, gateway, host, identity, isolation, profiles, sessions};
 
 /// Variables that begin so are ours: `VALETD_GATEWAY__LISTEN` sets `gateway.listen`.
 pub const ENVIRONMENT_PREFIX: &str = "VALETD_";
@@ -109,6 +109,7 @@ fn check_all(
     let gateway = gateway::gateway(&mut document, cdp);
     let (auth, signing_key) = auth::auth(&mut document, read);
     let api = host::api(&mut document, gateway.listen);
+    let control_plane = control_plane::control_plane(&mut document, read);
     let log = host::log(&mut document);
     let (mistakes, known) = document.finish();
     let session = crate::session::Config {
@@ -130,6 +131,7 @@ fn check_all(
         auth,
         signing_key,
         api,
+        control_plane,
         log,
     };
     Ok((config, mistakes, known))

@@ -10,6 +10,7 @@ mod auth;
 mod browser;
 mod cdp;
 mod changes;
+mod control_plane;
 mod document;
 mod gateway;
 mod host;

@@ -9,6 +9,7 @@ use toml::Value;
 use super::settings::{Config, Signing};
 use super::values::write_size;
 use crate::auth::{Algorithm, KeyConfig};
+use crate::control_plane::Auth;
 use crate::durations;
 use crate::profile;
 use crate::session::{Capacity, Isolation, Network, Rules};
@@ -35,6 +36,7 @@ pub fn resolved(config: &Config) -> String {
     page.section("api");
     page.text("listen", config.api.listen);
     page.path("socket", &config.api.socket);
+    control_plane(&mut page, config);
     page.section("log");
     page.text("level", &config.log.level);
     let format = match config.log.format {
@@ -45,6 +47,42 @@ pub fn resolved(config: &Config) -> String {
     };
     page.text("format", format);
     page.text
+}
+
+fn control_plane(page: &mut Page, config: &Config) {
+    page.section("control_plane");
+    let Some(control_plane) = &config.control_plane else {
+        page.comment("url", "not set: nobody is told anything");
+        for key in [
+            "auth",
+            "credential",
+            "audience",
+            "fly_socket",
+            "client_certificate",
+            "client_key",
+            "ca",
+            "heartbeat",
+        ] {
+            page.comment(key, "not used");
+        }
+        return;
+    };
+    let bytes = |count: usize| format!("<{count} bytes>");
+    let (mut credential, mut fly, mut tls) = (None, None, None);
+    match &control_plane.auth {
+        Auth::Bearer(token) => credential = Some(bytes(token.expose().len())),
+        Auth::FlyOidc { audience, socket } => fly = Some((audience, socket)),
+        Auth::Mtls { certificate, key } => tls = Some((bytes(certificate.len()), bytes(key.expose().len()))),
+    }
+    page.text("url", &control_plane.url);
+    page.text("auth", control_plane.auth.as_str());
+    page.used("credential", credential);
+    page.used("audience", fly.map(|(audience, _)| audience));
+    page.used("fly_socket", fly.map(|(_, socket)| socket.display()));
+    page.used("client_certificate", tls.as_ref().map(|(certificate, _)| certificate));
+    page.used("client_key", tls.as_ref().map(|(_, key)| key));
+    page.optional("ca", control_plane.ca.as_ref().map(|ca| bytes(ca.len())));
+    page.duration("heartbeat", control_plane.heartbeat);
 }
 
 fn host(page: &mut Page, config: &Config) {
@@ -271,6 +309,13 @@ impl Page {
         match value {
             Some(value) => self.text(key, value),
             None => self.comment(key, "not set"),
+        }
+    }
+
+    fn used(&mut self, key: &str, value: Option<impl Display>) {
+        match value {
+            Some(value) => self.text(key, value),
+            None => self.comment(key, "not used"),
         }
     }
 

@@ -25,6 +25,8 @@ pub struct Config {
     pub signing_key: Option<Signing>,
     /// The operators' listener.
     pub api: crate::api::Config,
+    /// Who hears how this host is, where somebody does.
+    pub control_plane: Option<crate::control_plane::Config>,
     /// What is logged, and how.
     pub log: Log,
 }

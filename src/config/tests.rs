@@ -222,10 +222,12 @@ fn every_example_loads_and_shows_the_defaults() {
         }
     }
     assert!(count > 0);
-    // With the settings that are off turned on, the only mistake is that a signing key has both a secret and a file.
+    // With the settings that are off turned on, the only mistakes are that a signing key has both a secret and a file, and a
+    // host more than one way to say who it is.
     let mistakes = checked(&whole_example()).map(drop).unwrap_err().to_string();
     let lines: Vec<&str> = mistakes.lines().collect();
-    assert!(lines.iter().all(|line| line.starts_with("auth.signing_key")), "{mistakes}");
+    let expected = |line: &&str| line.starts_with("auth.signing_key") || line.starts_with("control_plane.");
+    assert!(lines.iter().all(expected), "{mistakes}");
 }
 
 #[test]
@@ -300,6 +302,29 @@ fn what_may_be_a_pasted_secret_is_not_shown() {
 fn an_empty_list_of_keys_lets_nobody_in_and_is_refused() {
     let said = checked("auth.keys = []").map(drop).unwrap_err().to_string();
     assert!(said.starts_with("auth.keys = <redacted>: must have a key"), "{said}");
+}
+
+#[test]
+fn the_line_to_the_control_plane_is_shown_without_its_credential_which_a_reload_renews() {
+    let config = fixture("control-plane.toml");
+    let text = resolved(&config);
+    let shown =
+        "[control_plane]\nurl = \"http://127.0.0.1:9090\"\nauth = \"bearer\"\ncredential = \"<26 bytes>\"\n";
+    assert!(text.contains(shown) && !text.contains("hunter2"), "{text}");
+    assert!(!format!("{config:?}").contains("hunter2"));
+    let fly = fixture("control-plane-fly.toml");
+    let text = resolved(&fly);
+    let shown = "url = \"https://control.example.org/fleet\"\nauth = \"fly_oidc\"\n# credential: not used\n\
+                 audience = \"https://control.example.org/fleet\"\nfly_socket = \"/.fly/api\"\n";
+    assert!(text.contains(shown) && text.contains("heartbeat = \"30s\"\n"), "{text}");
+    let part = |old: &Config, new: &Config| {
+        differences(old, new).iter().map(|change| change.part).collect::<Vec<_>>()
+    };
+    assert_eq!(part(&config, &fly), ["control_plane"]);
+    let mut renewed = config.clone();
+    let other = crate::secret::Secret::new("another".to_owned());
+    renewed.control_plane.as_mut().unwrap().auth = crate::control_plane::Auth::Bearer(other);
+    assert_eq!(part(&config, &renewed), [""; 0]);
 }
 
 #[test]

@@ -216,6 +216,15 @@ pub(super) fn key_set_url(text: &str) -> Result<String, String> {
     }
 }
 
+/// Where reports are sent: as [`key_set_url`], and without what would stand behind the path.
+pub(super) fn control_plane_url(text: &str) -> Result<String, String> {
+    let url = key_set_url(text)?;
+    if url.contains(['?', '#']) {
+        return Err("must have no query and no fragment: paths are added to it".to_owned());
+    }
+    Ok(url.trim_end_matches('/').to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -68,12 +68,20 @@ where
         Ok(Response::from_parts(head, body.to_bytes()))
     };
     // The connection has to be driven for the exchange to go on; it ends with it.
-    tokio::select! {
-        response = exchange => response,
-        ended = connection => {
-            ended?;
-            Err(GetError::Ended)
+    let mut exchange = pin!(exchange);
+    let ended = {
+        let connection = pin!(connection);
+        tokio::select! {
+            biased;
+            response = &mut exchange => return response,
+            ended = connection => ended,
         }
+    };
+    ended?;
+    // A server that hangs up behind its answer has given one all the same.
+    match exchange.await {
+        Err(GetError::Http(error)) if error.is_canceled() || error.is_closed() => Err(GetError::Ended),
+        response => response,
     }
 }
 

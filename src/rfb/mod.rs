@@ -18,6 +18,8 @@ pub mod client_message;
 pub mod client_parser;
 pub mod clipboard;
 pub mod connection;
+#[cfg(test)]
+mod connection_tests;
 pub mod cursor;
 pub mod encode;
 pub mod encoding;

@@ -9,6 +9,8 @@ use crate::profile::Unavailable;
 pub(super) struct Situation<'a> {
     /// Whether the daemon is going away.
     pub(super) draining: bool,
+    /// Whether the control plane does not know this host.
+    pub(super) refusing: bool,
     /// Sessions that the host takes at a time.
     pub(super) capacity: usize,
     /// Those that are there: starting, running and ending ones.
@@ -42,6 +44,9 @@ pub enum Denial {
     /// The daemon is going away.
     #[error("the host is going away")]
     Draining,
+    /// The control plane has refused this host.
+    #[error("the control plane does not know this host")]
+    HostRefused,
     /// Every place is taken, and nobody may wait (any longer).
     #[error("all {capacity} places for sessions are taken")]
     OverCapacity {
@@ -86,6 +91,9 @@ pub(super) fn judge(profile: Option<&ProfileName>, situation: &Situation<'_>) ->
     if situation.draining {
         return denied(Denial::Draining);
     }
+    if situation.refusing {
+        return denied(Denial::HostRefused);
+    }
     if situation.id_in_use {
         return denied(Denial::IdInUse);
     }
@@ -119,6 +127,7 @@ mod tests {
 
     const FREE: Situation<'_> = Situation {
         draining: false,
+        refusing: false,
         capacity: 2,
         occupied: 1,
         queued: 0,
@@ -160,5 +169,7 @@ mod tests {
         assert_eq!(judge(None, &poor), Admission::Denied(Denial::NoProfile(refusal.clone())));
         let draining = Situation { draining: true, id_in_use: true, ..FREE };
         assert_eq!(judge(None, &draining), Admission::Denied(Denial::Draining));
+        let refused = Situation { refusing: true, ..FREE };
+        assert_eq!(judge(None, &refused), Admission::Denied(Denial::HostRefused));
     }
 }

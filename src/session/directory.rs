@@ -43,6 +43,8 @@ pub struct Occupancy {
     pub spare_displays: usize,
     /// The same with a blank browser.
     pub spare_browsers: usize,
+    /// Whether no new ones are taken, since the control plane does not know this host.
+    pub refusing: bool,
 }
 
 /// The sessions of this host. Cheap to clone; always current.
@@ -126,6 +128,14 @@ impl Sessions {
     /// How many profiles of the pool are in each state.
     pub fn profile_counts(&self) -> profile::Counts {
         self.directory.borrow().profiles
+    }
+
+    /// Waits until one has come or gone, or the host is fuller or emptier than before. Pending for ever once the manager is
+    /// gone. Cancel safe.
+    pub async fn changed(&mut self) {
+        if self.directory.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// What happens to sessions from now on, and what happened lately.

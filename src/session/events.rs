@@ -90,11 +90,17 @@ impl Default for EventLog {
 }
 
 impl EventLog {
-    pub(super) fn push(&self, session: &SessionId, labels: BTreeMap<String, String>, what: Happening) {
+    pub(super) fn push(
+        &self,
+        session: &SessionId,
+        labels: BTreeMap<String, String>,
+        at: SystemTime,
+        what: Happening,
+    ) {
         // A mutex, since sessions write and listeners read from any task; held for one operation on the queue.
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let number = *self.newest.borrow() + 1;
-        let event = Event { number, at: SystemTime::now(), session: session.clone(), labels, what };
+        let event = Event { number, at, session: session.clone(), labels, what };
         kept.push_back(Arc::new(event));
         if kept.len() > KEPT {
             kept.pop_front();
@@ -152,7 +158,7 @@ mod tests {
 
     fn push(log: &EventLog, count: usize) {
         for _ in 0..count {
-            log.push(&"s".parse().unwrap(), BTreeMap::new(), Happening::TabCrashed);
+            log.push(&"s".parse().unwrap(), BTreeMap::new(), SystemTime::now(), Happening::TabCrashed);
         }
     }
 

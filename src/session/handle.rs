@@ -29,6 +29,8 @@ const STUCK_GRACE: Duration = Duration::from_secs(5);
 pub(super) enum Request {
     Ping(oneshot::Sender<()>),
     Close(oneshot::Sender<()>),
+    /// Whether sessions are taken.
+    Intake(bool, oneshot::Sender<()>),
     Create(Box<Create>),
     Stop {
         id: SessionId,
@@ -148,12 +150,12 @@ pub struct Unresponsive;
 
 /// Where sessions reach the manager. Does not keep it alive.
 #[derive(Clone)]
-pub(super) struct Desk(Option<mpsc::WeakSender<Request>>);
+pub(super) struct Desk(Option<(mpsc::WeakSender<Request>, Ledger)>);
 
 impl Desk {
     /// That of the manager behind `requests`.
-    pub(super) fn at(requests: &mpsc::Sender<Request>) -> Self {
-        Self(Some(requests.downgrade()))
+    pub(super) fn at(requests: &mpsc::Sender<Request>, ledger: &Ledger) -> Self {
+        Self(Some((requests.downgrade(), ledger.clone())))
     }
 
     /// Nobody's, for sessions without a manager.
@@ -164,7 +166,7 @@ impl Desk {
 
     /// Tells the manager, if it is there still.
     pub(super) async fn tell(&self, request: Request) {
-        let Some(requests) = self.0.as_ref().and_then(mpsc::WeakSender::upgrade) else { return };
+        let Some(requests) = self.0.as_ref().and_then(|(requests, _)| requests.upgrade()) else { return };
         // One that is gone meanwhile needs to know nothing.
         let _gone = requests.send(request).await;
     }
@@ -175,9 +177,15 @@ impl Desk {
         handoff: HandoffId,
         answer: Answer,
     ) -> Result<(Arc<Handoff>, bool), HandoffError> {
-        let requests = self.0.as_ref().and_then(mpsc::WeakSender::upgrade).ok_or(Unresponsive)?;
+        let (requests, ledger) = self.0.as_ref().ok_or(Unresponsive)?;
+        let requests = requests.upgrade().ok_or(Unresponsive)?;
         let request = |reply| Request::Answer { session, handoff, answer, reply };
-        ask(&requests, ANSWER_DEADLINE, request).await?
+        let outcome = ask(&requests, ANSWER_DEADLINE, request).await?;
+        // Also where it is no news: the answer before this one may have been cut off while it waited.
+        if outcome.is_ok() {
+            ledger.settle().await;
+        }
+        outcome
     }
 }
 
@@ -214,7 +222,18 @@ impl ManagerHandle {
             None => None,
         };
         let create = |reply| Request::Create(Box::new(Create { request, idempotency, recalled, reply }));
-        self.ask(self.queue_deadline + ASSEMBLY_DEADLINE, create).await?
+        let created = self.ask(self.queue_deadline + ASSEMBLY_DEADLINE, create).await?;
+        if created.is_ok() {
+            self.settle().await;
+        }
+        created
+    }
+
+    /// Waits until what has happened is on disk, where a control plane is to hear of it: before somebody is told.
+    pub async fn settle(&self) {
+        if self.ledger.reports() {
+            self.ledger.settle().await;
+        }
     }
 
     /// Has a session ended; returns when its end has begun. One that waits for a place loses it and never begins. One that has
@@ -246,6 +265,14 @@ impl ManagerHandle {
     /// When the manager does not answer.
     pub async fn close(&self) -> Result<(), Unresponsive> {
         self.ask(CLOSE_DEADLINE, Request::Close).await
+    }
+
+    /// Has no sessions taken, or has them taken again; those that are there go on. Nothing is taken while the host drains.
+    ///
+    /// # Errors
+    /// When the manager does not answer.
+    pub async fn set_intake(&self, open: bool) -> Result<(), Unresponsive> {
+        self.ask(ANSWER_DEADLINE, |reply| Request::Intake(open, reply)).await
     }
 
     /// Ends all sessions in order, within `budget`: viewers learn of it first, then browsers, then displays. What survives
@@ -280,7 +307,11 @@ impl ManagerHandle {
         new: NewHandoff,
     ) -> Result<(Arc<Handoff>, bool), HandoffError> {
         let id = id.clone();
-        self.ask(ANSWER_DEADLINE, |reply| Request::AskForHuman { id, new, reply }).await?
+        let outcome = self.ask(ANSWER_DEADLINE, |reply| Request::AskForHuman { id, new, reply }).await?;
+        if outcome.is_ok() {
+            self.ledger.settle().await;
+        }
+        outcome
     }
 
     pub(super) async fn ask<T>(

@@ -5,23 +5,29 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::events::Happening;
 use super::handoff::Handoff;
 use super::record::{Cause, End, SessionRecord, Warmth};
 use super::request::{Idempotency, Kind};
 use super::status::{Component, SessionState};
+use super::telling::event;
 use super::viewer::Viewers;
 use crate::clock::{boottime_ms, unix_ms, unix_now_ms};
 use crate::errors::chain;
 use crate::hex;
 use crate::ids::ProfileName;
 use crate::profile::{Change, Moment};
-use crate::store::{IdempotencyRow, ProcessRow, ProfileRows, SessionKey, SessionRow, Store};
-use crate::sys::leftover::{self, Outcome, Recorded};
+use crate::store::{
+    EventRow, Flushed, IdempotencyRow, ProcessRow, ProfileRows, SessionKey, SessionRow, Store,
+};
+use crate::sys::leftover::{self, Outcome as Fate, Recorded};
 use crate::sys::procfs::Stat;
 use crate::tasks::blocking;
 
 /// For a process that an earlier run left to end: TERM at once, KILL after half of it.
 const LEFTOVER_BUDGET: Duration = Duration::from_secs(4);
+/// For what was told to be on disk, before it is answered.
+const SETTLE_DEADLINE: Duration = Duration::from_secs(2);
 /// For all of them.
 const LEFTOVERS_DEADLINE: Duration = Duration::from_secs(20);
 
@@ -31,6 +37,8 @@ pub struct Ledger {
     store: Store,
     boot_id: String,
     run: String,
+    /// Whether a control plane is to hear of what happens.
+    reports: bool,
 }
 
 /// A session, as its entries name it.
@@ -45,7 +53,25 @@ pub(super) struct Entry {
 impl Ledger {
     /// Writes to `store` as the run called `run` of the daemon, in the boot called `boot_id`.
     pub fn new(store: Store, boot_id: String, run: String) -> Self {
-        Self { store, boot_id, run }
+        Self { store, boot_id, run, reports: false }
+    }
+
+    /// The same for a host whose control plane is to hear of what happens.
+    #[must_use]
+    pub fn reporting(self) -> Self {
+        Self { reports: true, ..self }
+    }
+
+    pub(super) fn reports(&self) -> bool {
+        self.reports
+    }
+
+    /// Waits until everything that was told is on disk, so that whoever is answered then may rely on it. A disk that fails is
+    /// no reason not to answer: what it does not take waits in memory, and the host's health says so.
+    pub(super) async fn settle(&self) {
+        if self.store.flush(SETTLE_DEADLINE).await == Flushed::TimedOut {
+            tracing::warn!("what was answered is not on disk yet");
+        }
     }
 
     pub(super) fn entry(&self, key: SessionKey, slot: u32, uid: u32) -> Entry {
@@ -142,22 +168,47 @@ impl Ledger {
         }
     }
 
+    /// Ends a session that an earlier run left, and with it what waited for a human.
     fn close(&self, row: SessionRow) {
         tracing::warn!(session = %row.key.id, "a session ended with the daemon that had it");
-        self.store.put_session(SessionRow {
+        let at = SystemTime::now();
+        let mut happenings = Vec::new();
+        let mut handoffs: Vec<Handoff> = serde_json::from_str(&row.handoffs).unwrap_or_default();
+        for handoff in &mut handoffs {
+            if handoff.closing.is_none() {
+                *handoff = handoff.clone().cancelled(at);
+                happenings.push(Happening::Human(row.key.clone(), Arc::new(handoff.clone())));
+            }
+        }
+        happenings.push(Happening::Ended(End { cause: Cause::HostDied, reason: None }));
+        let mut number = row.events;
+        let mut events = Vec::new();
+        for what in happenings.iter().filter(|_| self.reports) {
+            number += 1;
+            events.push(event(&row.key, number, at, row.labels.clone(), what));
+        }
+        let row = SessionRow {
             state: SessionState::Stopped.as_str().to_owned(),
-            ended_ms: Some(unix_now_ms()),
+            ended_ms: Some(unix_ms(at)),
             outcome: Some(Cause::HostDied.as_str().to_owned()),
+            handoffs: serde_json::to_string(&handoffs).unwrap_or_default(),
+            events: number,
             boot_id: self.boot_id.clone(),
             run: self.run.clone(),
             ..row
-        });
+        };
+        self.store.put_events(row, events);
     }
 }
 
 impl Entry {
-    /// The session as it is now.
-    pub(super) fn session(&self, record: &SessionRecord) {
+    /// Which session it is.
+    pub(super) fn key(&self) -> &SessionKey {
+        &self.key
+    }
+
+    /// The session as it is now, and what has happened to it: `number` is that of the last of all its events.
+    pub(super) fn put(&self, record: &SessionRecord, number: i64, events: Vec<EventRow>) {
         let labels = serde_json::to_string(&record.labels).unwrap_or_default();
         let handoffs: Vec<&Handoff> = record.handoffs.iter().map(|handoff| &**handoff).collect();
         let handoffs = serde_json::to_string(&handoffs).unwrap_or_default();
@@ -165,7 +216,7 @@ impl Entry {
             "idle_timeout_seconds": record.idle_timeout_seconds,
             "warmth": record.warmth.as_str(),
         });
-        self.ledger.store.put_session(SessionRow {
+        let row = SessionRow {
             key: self.key.clone(),
             user: record.user.clone(),
             kind: record.kind.as_str().to_owned(),
@@ -181,9 +232,11 @@ impl Entry {
             labels,
             handoffs,
             request: request.to_string(),
+            events: number,
             boot_id: self.ledger.boot_id.clone(),
             run: self.ledger.run.clone(),
-        });
+        };
+        self.ledger.store.put_events(row, events);
     }
 
     /// The main process of a part, where it has another than before.
@@ -209,11 +262,11 @@ fn end_leftover(row: ProcessRow, own_boot: &str) {
     let ProcessRow { session, service, pid, start_time, cgroup, boot_id } = row;
     let recorded = Recorded { pid, start_time, boot_id, cgroup };
     match leftover::end(&recorded, own_boot, LEFTOVER_BUDGET) {
-        Ok(Outcome::Gone | Outcome::NotTheSame) => {}
-        Ok(Outcome::Ended) => {
+        Ok(Fate::Gone | Fate::NotTheSame) => {}
+        Ok(Fate::Ended) => {
             tracing::warn!(session = %session.id, service, pid, "ended a process that an earlier run left");
         }
-        Ok(Outcome::Survives) => {
+        Ok(Fate::Survives) => {
             tracing::error!(session = %session.id, service, pid, "a process that an earlier run left cannot be ended");
         }
         Err(error) => {
@@ -267,6 +320,8 @@ mod tests {
     use prometheus::Registry;
 
     use super::*;
+    use crate::session::handoff::{Closing, HandoffKind, Outcome};
+    use crate::session::telling::Teller;
     use crate::store::Metrics;
 
     fn ledger(dir: &std::path::Path, boot: &str, run: &str) -> Ledger {
@@ -320,7 +375,7 @@ mod tests {
             end: Some(end),
             ..session("s1")
         };
-        first.entry(key(&ended), 3, 20_003).session(&ended);
+        first.entry(key(&ended), 3, 20_003).put(&ended, 0, vec![]);
         drop(first);
         assert_eq!(ledger(dir.path(), "boot", "two").recover(10).await, [ended]);
     }
@@ -330,7 +385,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let first = ledger(dir.path(), "boot", "one");
         let live = session("s1");
-        first.entry(key(&live), 0, 20_000).session(&live);
+        first.entry(key(&live), 0, 20_000).put(&live, 0, vec![]);
         drop(first);
         let recovered = ledger(dir.path(), "boot", "two").recover(10).await;
         let [record] = recovered.as_slice() else { panic!("{recovered:?}") };
@@ -340,12 +395,63 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn f43_what_ended_with_the_daemon_is_told_to_the_control_plane_in_the_order_of_the_session() {
+        let dir = tempfile::tempdir().unwrap();
+        let (asked, over) = (at(2), at(20));
+        let handoff = |id: &str, closing| Handoff {
+            id: id.parse().unwrap(),
+            kind: HandoffKind::Review,
+            reason: "r".into(),
+            event_scope: None,
+            created: asked,
+            expires: over,
+            closing,
+        };
+        let closing = Closing { outcome: Outcome::Approved, at: at(3), by: None, note: None };
+        let handoffs = vec![Arc::new(handoff("open", None)), Arc::new(handoff("done", Some(closing)))];
+        let live = SessionRecord { handoffs, ..session("s1") };
+        let first = ledger(dir.path(), "boot", "one").reporting();
+        let teller = Teller::default();
+        let entry = first.entry(key(&live), 0, 20_000);
+        teller.tell(&entry, || live.clone(), vec![Happening::Created(Warmth::Cold), Happening::TabCrashed]);
+        drop((entry, first));
+        let second = ledger(dir.path(), "boot", "two").reporting();
+        let recovered = second.recover(10).await;
+        let outcomes = recovered[0].handoffs.iter().map(|known| known.closing.as_ref().unwrap().outcome);
+        assert_eq!(outcomes.collect::<Vec<_>>(), [Outcome::Cancelled, Outcome::Approved]);
+        second.settle().await;
+        let told = second.store.page(10, usize::MAX).await.unwrap();
+        let told: Vec<_> = told.iter().map(|waiting| (waiting.event.number, &*waiting.event.kind)).collect();
+        let expected =
+            [(1, "session.created"), (2, "tab.crashed"), (3, "human.cancelled"), (4, "session.ended")];
+        assert_eq!(told, expected);
+        drop(second);
+        // Only once, however often a daemon starts.
+        let third = ledger(dir.path(), "boot", "three").reporting();
+        third.recover(10).await;
+        third.settle().await;
+        assert_eq!(third.store.outbox().await.unwrap().waiting, 4);
+    }
+
+    #[tokio::test]
+    async fn without_a_control_plane_nothing_waits_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = ledger(dir.path(), "boot", "one");
+        let live = session("s1");
+        let entry = ledger.entry(key(&live), 0, 20_000);
+        Teller::default().tell(&entry, || live.clone(), vec![Happening::Created(Warmth::Cold)]);
+        ledger.recover(10).await;
+        ledger.settle().await;
+        assert_eq!(ledger.store.outbox().await.unwrap(), crate::store::Outbox::default());
+    }
+
+    #[tokio::test]
     async fn f45_a_pid_that_is_somebody_elses_by_now_is_not_signalled() {
         let dir = tempfile::tempdir().unwrap();
         let first = ledger(dir.path(), "boot", "one");
         let live = session("s1");
         let entry = first.entry(key(&live), 0, 20_000);
-        entry.session(&live);
+        entry.put(&live, 0, vec![]);
         // This test's own parent, said to have started at another time: a signal would be noticed.
         let parent = nix::unistd::getppid().as_raw().cast_unsigned();
         first.store.put_process(ProcessRow {

@@ -9,16 +9,17 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use super::ends::{Ending, expired, hurried, idle, not_started, told};
-use super::events::{EventLog, Happening};
+use super::events::Happening;
 use super::external;
 use super::handle::Desk;
 use super::handoff::Handoffs;
 use super::launch::{self, Assembly, Ground, Picture, Site};
-use super::ledger::{Entry, Ledger};
+use super::ledger::Ledger;
 use super::publish::{Chronicle, Sources, publish_status, tab_crashed};
 use super::record::{Cause, End, SessionRecord, Warmth};
 use super::spec::{Parts, Spec};
 use super::status::{BROWSER, SessionState};
+use super::telling::Teller;
 use super::viewer::{About, Backend, Counts, Facts, Inner, Session, Terms};
 use crate::browser::{Chromium, Client, Endpoint, watch_tabs};
 use crate::errors::chain;
@@ -112,7 +113,7 @@ pub(super) struct Life {
     /// What spares are made of, and their limits.
     pub(super) template: Parts,
     pub(super) limits: Limits,
-    pub(super) events: EventLog,
+    pub(super) teller: Teller,
     pub(super) ledger: Ledger,
     pub(super) notes: Notes,
     pub(super) desk: Desk,
@@ -321,8 +322,7 @@ impl Life {
         };
         let reason = ending.end.reason.as_deref();
         tracing::info!(session = %session.id(), cause = ending.end.cause.as_str(), reason, "session ended");
-        chronicle.entry.session(&record);
-        chronicle.tell(Happening::Ended(ending.end));
+        chronicle.teller.tell(&chronicle.entry, || record.clone(), vec![Happening::Ended(ending.end)]);
         Ok(record)
     }
 
@@ -331,12 +331,6 @@ impl Life {
         let Order { spec, terms, handoffs } = order;
         let uid = self.site.identity.map_or_else(|| nix::unistd::geteuid().as_raw(), |identity| identity.uid);
         let entry = self.ledger.entry(spec.key(), self.site.slot, uid);
-        let chronicle = Chronicle {
-            id: spec.id.clone(),
-            terms: terms.clone(),
-            events: self.events.clone(),
-            entry: entry.clone(),
-        };
         let external = match &standing.backend {
             Backend::Relay { address, external: true } => {
                 let state = watch::Sender::new(external::unknown());
@@ -370,10 +364,10 @@ impl Life {
             activity: Arc::new(Activity::new(Instant::now())),
         });
         let session = Session { inner: Arc::clone(&inner) };
-        chronicle.tell(Happening::Created(warmth));
+        let chronicle = Chronicle { session: session.clone(), teller: self.teller.clone(), entry };
         // Before its processes, which are entered beneath it.
-        entry.session(&session.record());
-        standing.scope.spawn("ledger", enter_ready(session.clone(), entry.clone()));
+        chronicle.tell(Happening::Created(warmth));
+        standing.scope.spawn("ledger", enter_ready(chronicle.clone()));
         standing.scope.spawn("session status", publish_status(sources, chronicle.clone(), status));
         if let Some(devtools) = standing.facts.devtools.clone() {
             let chronicle = chronicle.clone();
@@ -508,9 +502,10 @@ async fn open_page(mut devtools: watch::Receiver<Option<Endpoint>>, page: &str) 
 }
 
 /// Enters when a session is ready for the first time.
-async fn enter_ready(session: Session, entry: Entry) {
-    if session.watch().wait_for(|status| status.ready.is_some()).await.is_ok() {
-        entry.session(&session.record());
+async fn enter_ready(chronicle: Chronicle) {
+    let mut status = chronicle.session.watch();
+    if status.wait_for(|status| status.ready.is_some()).await.is_ok() {
+        chronicle.enter();
     }
 }
 

@@ -29,6 +29,7 @@ mod spec;
 #[cfg(test)]
 pub(crate) mod stand_in;
 mod status;
+mod telling;
 mod viewer;
 
 pub use admission::Denial;

@@ -1,18 +1,17 @@
 //! Deriving what a session says of itself from its parts, for as long as it has any.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use tokio::sync::watch;
 
-use super::events::{EventLog, Happening};
+use super::events::Happening;
 use super::ledger::Entry;
-use super::record::End;
+use super::record::{End, SessionRecord};
 use super::status::{Component, ComponentStatus, SessionState, SessionStatus};
-use super::viewer::{Inner, Terms};
-use crate::ids::SessionId;
+use super::telling::Teller;
+use super::viewer::{Inner, Session};
 use crate::supervise::GroupStatus;
 
 /// Where a session's status comes from.
@@ -55,16 +54,19 @@ impl Sources {
 /// Who hears of what happens to a session.
 #[derive(Clone)]
 pub(super) struct Chronicle {
-    pub(super) id: SessionId,
-    pub(super) terms: watch::Receiver<Terms>,
-    pub(super) events: EventLog,
+    pub(super) session: Session,
+    pub(super) teller: Teller,
     pub(super) entry: Entry,
 }
 
 impl Chronicle {
     pub(super) fn tell(&self, what: Happening) {
-        let labels: BTreeMap<_, _> = self.terms.borrow().labels.clone();
-        self.events.push(&self.id, labels, what);
+        self.teller.tell(&self.entry, || self.session.record(), vec![what]);
+    }
+
+    /// Writes the session down as it is.
+    pub(super) fn enter(&self) {
+        self.teller.enter(&self.entry, || self.session.record());
     }
 }
 
@@ -79,18 +81,25 @@ pub(super) async fn publish_status(
         let before = status.borrow().clone();
         let next = sources.derive(before.ready);
         let first = std::mem::take(&mut is_first);
+        let mut news = Vec::new();
         // A warm session is ready from the start, and those who listen wait for that.
         if first || before.state != next.state {
-            tracing::info!(session = %chronicle.id, state = next.state.as_str(), "session state");
-            chronicle.tell(Happening::State(next.state));
+            tracing::info!(session = %chronicle.session.id(), state = next.state.as_str(), "session state");
+            news.push(Happening::State(next.state));
         }
         for component in &next.components {
             let known = before.components.iter().find(|known| known.name == component.name);
             // Its processes have run since before it was anybody's, and are entered nowhere yet.
             chronicle.entry.process(known.filter(|_| !first), component);
             if let Some(reason) = newly_failing(before.state, known, component) {
-                chronicle.tell(Happening::ServiceFailed { service: component.name, reason });
+                news.push(Happening::ServiceFailed { service: component.name, reason });
             }
+        }
+        // Before it can be seen: whoever is told of a state by the API must find it written down.
+        if !news.is_empty() {
+            let SessionStatus { state, ready, end, components } = next.clone();
+            let record = || SessionRecord { state, ready, end, components, ..chronicle.session.record() };
+            chronicle.teller.tell(&chronicle.entry, record, news);
         }
         status.send_if_modified(|current| {
             let changed = *current != next;
@@ -117,6 +126,6 @@ fn newly_failing(before: SessionState, known: Option<&Component>, component: &Co
 /// Counts and tells of a crashed tab.
 pub(super) fn tab_crashed(inner: &Arc<Inner>, chronicle: &Chronicle) {
     inner.counts.tab_crashes.fetch_add(1, Ordering::Relaxed);
-    tracing::warn!(session = %chronicle.id, "a tab crashed");
+    tracing::warn!(session = %chronicle.session.id(), "a tab crashed");
     chronicle.tell(Happening::TabCrashed);
 }

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use super::handoff::Handoff;
 use super::request::Kind;
-use super::status::{Component, SessionState};
+use super::status::{BROWSER, Component, SessionState};
 use super::viewer::Viewers;
 use crate::ids::{ProfileName, SessionId, UserId};
 
@@ -53,6 +53,13 @@ pub struct SessionRecord {
     pub display: Option<String>,
     /// The DevTools port on loopback, while a browser is up.
     pub devtools_port: Option<u16>,
+}
+
+impl SessionRecord {
+    /// Whether a browser of it can be driven, now or when it is up again.
+    pub fn has_browser(&self) -> bool {
+        self.kind == Kind::AdsPower || self.components.iter().any(|component| component.name == BROWSER)
+    }
 }
 
 /// Why a session ends.

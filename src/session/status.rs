@@ -62,7 +62,7 @@ impl SessionState {
 /// One part of a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Component {
-    /// `xvfb`, `x11vnc` or (an external one) `rfb`, `browser`.
+    /// `xvfb`, `x11vnc` or (an external one) `rfb`, `browser`; of the daemon itself `manager`, `store`, `control_plane`.
     pub name: &'static str,
     /// How it is.
     pub status: ComponentStatus,

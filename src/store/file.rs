@@ -18,6 +18,8 @@ use crate::sys::remove_all;
 const BUSY_TIMEOUT: Duration = Duration::from_millis(500);
 /// What the write-ahead log shrinks to once its pages are in the file, in bytes.
 const WAL_BYTES: u64 = 1024 * 1024;
+/// Pages that are kept in memory, in KiB.
+const CACHE_KIB: i64 = 256;
 /// The smallest page. What is shorter SQLite would take for an empty file.
 const MIN_BYTES: u64 = 512;
 /// Files set aside that are kept to be looked at.
@@ -248,6 +250,8 @@ fn open_existing(path: &Path) -> Result<StateFile, Failure> {
     // never the file. What was committed survives the daemon's own death.
     set(&connection, "synchronous", "NORMAL")?;
     set(&connection, "foreign_keys", true)?;
+    // As KiB, negative. What waits for the control plane may fill the file, and must not fill the memory.
+    set(&connection, "cache_size", -CACHE_KIB)?;
     Ok(StateFile { connection, path: path.to_owned(), identity: identity(&metadata) })
 }
 

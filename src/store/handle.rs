@@ -13,8 +13,10 @@ use tokio::time::timeout;
 use super::file::SetAside;
 use super::metrics::{Dropped, Metrics};
 use super::pending::{Pending, Row};
-use super::rows::{IdempotencyRow, ProcessRow, ProfileRow, ProfileRows, SessionKey, SessionRow};
-use super::writer::Writer;
+use super::rows::{
+    EventRow, IdempotencyRow, Outbox, ProcessRow, ProfileRow, ProfileRows, SessionKey, SessionRow, Waiting,
+};
+use super::writer::{Watched, Writer};
 use crate::ids::{ProfileName, SessionId};
 
 /// Reads that may wait for the thread; the next is told so at once.
@@ -87,8 +89,7 @@ pub struct Store(Arc<Owner>);
 #[derive(Debug)]
 struct Owner {
     shared: Arc<Shared>,
-    health: watch::Receiver<StoreHealth>,
-    settled: watch::Receiver<u64>,
+    watched: Watched,
     metrics: Metrics,
     thread: Option<JoinHandle<()>>,
 }
@@ -128,6 +129,10 @@ pub(super) enum Read {
     Session(SessionId, Reply<Option<SessionRow>>),
     Idempotency(String, Reply<Option<IdempotencyRow>>),
     Profiles(Reply<ProfileRows>),
+    Page { most: usize, max_bytes: usize, reply: Reply<Vec<Waiting>> },
+    Outbox(Reply<Outbox>),
+    Forget(i64, Reply<()>),
+    SetAside { seq: i64, why: String, reply: Reply<()> },
 }
 
 impl Store {
@@ -139,58 +144,64 @@ impl Store {
     pub fn open(path: &Path, metrics: Metrics) -> Result<Opened, StoreError> {
         let shared = Arc::new(Shared::default());
         let (mut writer, set_aside) = Writer::open(path, Arc::clone(&shared), metrics.clone());
-        let (health, settled) = writer.watched();
+        let watched = writer.watched();
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || writer.run())
             .map_err(StoreError::Thread)?;
-        let owner = Owner { shared, health, settled, metrics, thread: Some(thread) };
+        let owner = Owner { shared, watched, metrics, thread: Some(thread) };
         Ok(Opened { store: Self(Arc::new(owner)), set_aside })
     }
 
     /// Takes the newest row of a session. One with an end removes the rows of its processes. Never blocks.
     pub fn put_session(&self, row: SessionRow) {
-        self.put(Row::Session(row));
+        self.put([Row::Session(row)]);
+    }
+
+    /// The same with what has happened to it: the file gets all of it, or nothing. Never blocks.
+    pub fn put_events(&self, row: SessionRow, events: Vec<EventRow>) {
+        self.put(std::iter::once(Row::Session(row)).chain(events.into_iter().map(Row::Event)));
     }
 
     /// Takes the newest row of a session's service. Never blocks.
     pub fn put_process(&self, row: ProcessRow) {
-        self.put(Row::Process(row));
+        self.put([Row::Process(row)]);
     }
 
     /// The service has no process any more. Never blocks.
     pub fn forget_process(&self, session: &SessionKey, service: &str) {
-        self.put(Row::NoProcess(session.clone(), service.to_owned()));
+        self.put([Row::NoProcess(session.clone(), service.to_owned())]);
     }
 
     /// Takes a request that may come again. Never blocks.
     pub fn put_idempotency(&self, row: IdempotencyRow) {
-        self.put(Row::Idempotency(row));
+        self.put([Row::Idempotency(row)]);
     }
 
     /// Takes the newest row of a profile. Never blocks.
     pub fn put_profile(&self, row: ProfileRow) {
-        self.put(Row::Profile(row));
+        self.put([Row::Profile(row)]);
     }
 
     /// There is no such profile any more. Never blocks.
     pub fn forget_profile(&self, name: &ProfileName) {
-        self.put(Row::NoProfile(name.clone()));
+        self.put([Row::NoProfile(name.clone())]);
     }
 
     /// Leases of profiles are numbered up to `fence`, whoever had it. Never blocks.
     pub fn put_profile_fence(&self, fence: i64) {
-        self.put(Row::ProfileFence(fence));
+        self.put([Row::ProfileFence(fence)]);
     }
 
-    fn put(&self, row: Row) {
+    /// Under one lock, so that all of them are written in one transaction.
+    fn put(&self, rows: impl IntoIterator<Item = Row>) {
         let mut inner = self.0.shared.lock();
-        let forgotten = inner.pending.put(row);
+        let forgotten = rows.into_iter().map(|row| usize::from(inner.pending.put(row))).sum::<usize>();
         self.0.metrics.pending(&inner);
         drop(inner);
         self.0.shared.wake.notify_one();
-        if forgotten {
-            self.0.metrics.dropped(Dropped::Full, 1);
+        if forgotten > 0 {
+            self.0.metrics.dropped(Dropped::Full, forgotten);
             tracing::warn!("too many rows wait for the state file: the oldest that is over was given up");
         }
     }
@@ -243,6 +254,44 @@ impl Store {
         self.ask(Read::Profiles).await
     }
 
+    /// The oldest events that the control plane has not heard, in order: `most` at most, and no more when they have
+    /// `max_bytes`. Those that are not on disk yet are not among them.
+    ///
+    /// # Errors
+    /// As [`Store::live_sessions`].
+    pub async fn page(&self, most: usize, max_bytes: usize) -> Result<Vec<Waiting>, StoreError> {
+        self.ask(|reply| Read::Page { most, max_bytes, reply }).await
+    }
+
+    /// The control plane has heard all that wait, up to this one.
+    ///
+    /// # Errors
+    /// As [`Store::live_sessions`]; they wait still, then.
+    pub async fn forget(&self, up_to: i64) -> Result<(), StoreError> {
+        self.ask(|reply| Read::Forget(up_to, reply)).await
+    }
+
+    /// The control plane will never take this one, which is kept to be looked at.
+    ///
+    /// # Errors
+    /// As [`Store::live_sessions`]; it waits still, then.
+    pub async fn set_aside(&self, seq: i64, why: String) -> Result<(), StoreError> {
+        self.ask(|reply| Read::SetAside { seq, why, reply }).await
+    }
+
+    /// What the control plane has not heard, in numbers.
+    ///
+    /// # Errors
+    /// As [`Store::live_sessions`].
+    pub async fn outbox(&self) -> Result<Outbox, StoreError> {
+        self.ask(Read::Outbox).await
+    }
+
+    /// Changes whenever there are more events on disk.
+    pub fn told(&self) -> watch::Receiver<u64> {
+        self.0.watched.told.clone()
+    }
+
     async fn ask<T>(&self, question: impl FnOnce(Reply<T>) -> Read) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
         {
@@ -267,7 +316,7 @@ impl Store {
             inner.pending.version()
         };
         self.0.shared.wake.notify_one();
-        let mut settled = self.0.settled.clone();
+        let mut settled = self.0.watched.settled.clone();
         match timeout(deadline, settled.wait_for(|version| *version >= wanted)).await {
             Ok(Ok(_)) => Flushed::Done,
             // The thread has ended without it, which takes a panic.
@@ -277,7 +326,7 @@ impl Store {
 
     /// Whether what is put gets to the disk.
     pub fn health(&self) -> watch::Receiver<StoreHealth> {
-        self.0.health.clone()
+        self.0.watched.health.clone()
     }
 }
 

@@ -19,6 +19,8 @@ pub(super) enum Dropped {
     Full,
     /// The file takes no such row.
     Rejected,
+    /// Too many events waited for the control plane.
+    Outbox,
     /// The daemon ended before the disk took it.
     Shutdown,
 }
@@ -28,6 +30,7 @@ impl Dropped {
         match self {
             Self::Full => "full",
             Self::Rejected => "rejected",
+            Self::Outbox => "outbox",
             Self::Shutdown => "shutdown",
         }
     }

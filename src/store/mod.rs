@@ -1,5 +1,5 @@
-//! What outlives the daemon: sessions, the identities of their processes, the requests that made them, and profiles, in one
-//! SQLite file.
+//! What outlives the daemon: sessions, the identities of their processes, the requests that made them, profiles, and what the
+//! control plane has not heard yet, in one SQLite file.
 //!
 //! A session's manager puts the latest row of a thing whenever it changes; [`pending`] holds the rows until a thread of the
 //! store's own ([`writer`]) has them on disk, however long a full or failing disk takes. Nobody waits for the disk but who
@@ -12,6 +12,7 @@
 mod file;
 mod handle;
 mod metrics;
+mod outbox;
 mod pending;
 mod profiles;
 mod rows;
@@ -21,7 +22,9 @@ mod writer;
 pub use file::{Damage, SetAside};
 pub use handle::{Flushed, Opened, Store, StoreError, StoreHealth};
 pub use metrics::Metrics;
-pub use rows::{IdempotencyRow, ProcessRow, ProfileRow, ProfileRows, SessionKey, SessionRow};
+pub use rows::{
+    EventRow, IdempotencyRow, Outbox, ProcessRow, ProfileRow, ProfileRows, SessionKey, SessionRow, Waiting,
+};
 
 #[cfg(test)]
 mod tests;

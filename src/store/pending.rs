@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::rows::{IdempotencyRow, ProcessRow, ProfileRow, SessionKey, SessionRow};
+use super::rows::{EventRow, IdempotencyRow, ProcessRow, ProfileRow, SessionKey, SessionRow};
 use crate::ids::{ProfileName, SessionId};
 
 /// Things held. Beyond it the oldest that is not live is forgotten, written or not: only a disk that has failed for long
@@ -20,6 +20,7 @@ pub(super) enum Key {
     Idempotency(String),
     Profile(ProfileName),
     ProfileFence,
+    Event(String),
 }
 
 /// What is to be on disk of a thing.
@@ -35,6 +36,7 @@ pub(super) enum Row {
     NoProfile(ProfileName),
     /// Leases so far are numbered up to this.
     ProfileFence(i64),
+    Event(EventRow),
 }
 
 impl Row {
@@ -47,6 +49,7 @@ impl Row {
             Self::Profile(row) => Key::Profile(row.name.clone()),
             Self::NoProfile(name) => Key::Profile(name.clone()),
             Self::ProfileFence(_) => Key::ProfileFence,
+            Self::Event(row) => Key::Event(row.id.clone()),
         }
     }
 
@@ -54,8 +57,13 @@ impl Row {
         match self {
             Self::Session(row) => !row.has_ended(),
             Self::Process(_) | Self::Profile(_) | Self::ProfileFence(_) => true,
-            Self::NoProcess(..) | Self::Idempotency(_) | Self::NoProfile(_) => false,
+            Self::NoProcess(..) | Self::Idempotency(_) | Self::NoProfile(_) | Self::Event(_) => false,
         }
+    }
+
+    /// Whether nobody misses it much.
+    fn is_expendable(&self) -> bool {
+        matches!(self, Self::Event(event) if !event.is_kept)
     }
 }
 
@@ -76,6 +84,15 @@ pub(super) struct Batch {
     pub(super) rows: Vec<Arc<Row>>,
     /// The last put that it covers.
     pub(super) up_to: u64,
+    /// Events that were forgotten before they could be written.
+    pub(super) lost_events: u64,
+}
+
+impl Batch {
+    /// Whether there is something for the outbox in it.
+    pub(super) fn has_events(&self) -> bool {
+        self.lost_events > 0 || self.rows.iter().any(|row| matches!(**row, Row::Event(_)))
+    }
 }
 
 /// The rows. Forgets nothing live.
@@ -85,6 +102,8 @@ pub(super) struct Pending {
     places: BTreeMap<u64, Key>,
     /// Counts puts.
     version: u64,
+    /// Events that were forgotten, and of which the outbox has not been told.
+    lost_events: u64,
 }
 
 impl Pending {
@@ -111,9 +130,15 @@ impl Pending {
     }
 
     fn forget_oldest(&mut self) -> bool {
-        let is_over = |key: &&Key| self.entries.get(key).is_some_and(|entry| !entry.row.is_live());
-        let oldest = self.places.values().find(is_over).cloned();
-        oldest.is_some_and(|key| self.remove(&key))
+        let chosen = |wanted: fn(&Row) -> bool| {
+            let is_it = |key: &&Key| self.entries.get(key).is_some_and(|entry| wanted(&entry.row));
+            self.places.values().find(is_it).cloned()
+        };
+        let Some(key) = chosen(Row::is_expendable).or_else(|| chosen(|row| !row.is_live())) else {
+            return false;
+        };
+        self.lost_events += u64::from(matches!(key, Key::Event(_)));
+        self.remove(&key)
     }
 
     fn remove(&mut self, key: &Key) -> bool {
@@ -131,11 +156,12 @@ impl Pending {
     /// Everything that is not on disk yet.
     pub(super) fn batch(&self) -> Batch {
         let rows = self.ordered().filter(|entry| entry.dirty).map(|entry| Arc::clone(&entry.row)).collect();
-        Batch { rows, up_to: self.version }
+        Batch { rows, up_to: self.version, lost_events: self.lost_events }
     }
 
     /// The batch is on disk; what was put since is not.
     pub(super) fn settle(&mut self, batch: &Batch) {
+        self.lost_events -= batch.lost_events.min(self.lost_events);
         for row in &batch.rows {
             let key = row.key();
             let Some(entry) = self.entries.get_mut(&key) else { continue };
@@ -220,7 +246,7 @@ impl Pending {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{ended, idempotency, process, session};
+    use super::super::tests::{ended, event, idempotency, process, session};
     use super::*;
 
     #[test]
@@ -264,6 +290,32 @@ mod tests {
         pending.put(Row::Session(ended("a", 1, 9)));
         let left: Vec<i64> = pending.processes().map(|(session, ..)| session.created_ms).collect();
         assert_eq!(left, [2]);
+    }
+
+    #[test]
+    fn events_are_written_once_and_of_too_many_those_go_first_that_can_be_done_without() {
+        let mut pending = Pending::default();
+        pending.put(Row::Session(session("live", 0)));
+        pending.put(Row::Event(event("kept", 1, true)));
+        pending.put(Row::Event(event("expendable", 2, false)));
+        let batch = pending.batch();
+        assert_eq!((batch.rows.len(), batch.lost_events), (3, 0));
+        pending.settle(&batch);
+        // The file has them: nothing of them is left in memory.
+        assert_eq!(pending.entries.len(), 1);
+        pending.put(Row::Event(event("kept", 1, true)));
+        pending.put(Row::Event(event("expendable", 2, false)));
+        for number in 3..MAX_THINGS {
+            assert!(!pending.put(Row::Idempotency(idempotency(&number.to_string(), 0))));
+        }
+        assert!(pending.put(Row::Event(event("third", 3, true))));
+        assert!(pending.entries.contains_key(&Key::Event("kept".to_owned())));
+        assert!(!pending.entries.contains_key(&Key::Event("expendable".to_owned())));
+        assert!(pending.put(Row::Event(event("fourth", 4, true))), "now the oldest that is over");
+        let batch = pending.batch();
+        assert_eq!((batch.lost_events, batch.has_events()), (2, true));
+        pending.settle(&batch);
+        assert_eq!(pending.batch().lost_events, 0);
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub struct SessionRow {
     pub handoffs: String,
     /// What was asked for, as a JSON object, without what is secret in it.
     pub request: String,
+    /// The number of its last event that the control plane is to hear of; 0 without one.
+    pub events: i64,
     /// The boot in which it was last written.
     pub boot_id: String,
     /// The daemon's run in which it was last written, as [`crate::sys::RunScope::run`] gives it.
@@ -137,4 +139,47 @@ pub struct ProfileRow {
     pub boot_id: Option<String>,
     /// How long its state lasts.
     pub length_ms: Option<i64>,
+}
+
+/// Something that happened to a session, for the control plane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventRow {
+    /// No other event anywhere has it.
+    pub id: String,
+    /// To which session.
+    pub session: SessionKey,
+    /// Counts the session's events from 1, without a gap.
+    pub number: i64,
+    /// What happened, as a word.
+    pub kind: String,
+    /// When.
+    pub at_ms: i64,
+    /// The session's labels at that time, as a JSON object.
+    pub labels: String,
+    /// What is particular to it, as a JSON object.
+    pub payload: String,
+    /// Whether those that are not go first when there are too many.
+    pub is_kept: bool,
+}
+
+/// An event that waits to be heard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its place among all.
+    pub seq: i64,
+    /// It.
+    pub event: EventRow,
+}
+
+/// What the control plane has not heard, in numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Outbox {
+    /// Events that wait.
+    pub waiting: u64,
+    /// When the oldest of them happened.
+    pub oldest_ms: Option<i64>,
+    /// Events that went unheard, since there were too many, as long as there has been this file.
+    pub dropped: u64,
+    /// Events that the control plane would not take, likewise.
+    pub set_aside: u64,
 }

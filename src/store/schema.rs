@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use rusqlite::types::Type;
 use rusqlite::{Connection, ErrorCode, Row as Columns, params};
 
+use super::outbox;
 use super::pending::Row;
 use super::profiles;
 use super::rows::{IdempotencyRow, ProcessRow, ProfileRows, SessionKey, SessionRow};
@@ -12,7 +13,8 @@ use crate::ids::SessionId;
 
 /// Each brings the file one version further; what was released is never changed. A row's `seq` tells in which order the
 /// sessions came, whatever the clock said.
-const MIGRATIONS: [&str; 2] = ["
+const MIGRATIONS: [&str; 3] = [FIRST, outbox::MIGRATION, profiles::TABLE];
+const FIRST: &str = "
     CREATE TABLE sessions (
         seq INTEGER PRIMARY KEY AUTOINCREMENT,
         id TEXT NOT NULL, created_ms INTEGER NOT NULL,
@@ -33,7 +35,7 @@ const MIGRATIONS: [&str; 2] = ["
         created_ms INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX idempotency_by_age ON idempotency (created_ms);
-", profiles::TABLE];
+";
 
 /// Ended sessions kept, and for how long at most.
 pub(super) const MAX_ENDED: i64 = 1000;
@@ -45,8 +47,16 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 /// Rows deleted at once of a table, so that nothing waits long behind it.
 pub(super) const PRUNE_STEP: usize = 100;
 
+/// What can be asked of a file of any version.
+const OF_THE_FIRST: [&str; 3] = [
+    "SELECT seq, id, created_ms, user_id, kind, profile, slot, uid, state, ready_ms, ended_ms, expires_ms, outcome, detail, \
+     labels, handoffs, request, boot_id, run FROM sessions",
+    "SELECT id, created_ms, service, pid, start_time, cgroup, boot_id FROM processes",
+    "SELECT key, fingerprint, session, session_created_ms, created_ms FROM idempotency",
+];
+
 const SESSION: &str = "id, created_ms, user_id, kind, profile, slot, uid, state, ready_ms, ended_ms, expires_ms, outcome, detail, \
-     labels, request, boot_id, run, handoffs";
+     labels, request, boot_id, run, handoffs, events";
 
 /// What a file turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +78,12 @@ pub(super) fn recognise(connection: &Connection) -> rusqlite::Result<Recognised>
             let objects: i64 = connection.query_row(sql, [], |row| row.get(0))?;
             Ok(if objects == 0 { Recognised::Version(0) } else { Recognised::Foreign })
         }
-        Ok(version) if version < MIGRATIONS.len() => Ok(Recognised::Version(version)),
+        Ok(version) if version < MIGRATIONS.len() => {
+            for statement in OF_THE_FIRST {
+                connection.prepare(statement)?;
+            }
+            Ok(Recognised::Version(version))
+        }
         Ok(version) if version == MIGRATIONS.len() => {
             verify(connection)?;
             Ok(Recognised::Version(version))
@@ -96,6 +111,8 @@ fn verify(connection: &Connection) -> rusqlite::Result<()> {
     live_sessions(connection)?;
     processes(connection)?;
     profiles(connection)?;
+    outbox::page(connection, 1, 1)?;
+    outbox::counts(connection)?;
     for statement in [PUT_SESSION, PUT_PROCESS, PUT_IDEMPOTENCY, profiles::PUT] {
         connection.prepare(statement)?;
     }
@@ -103,11 +120,11 @@ fn verify(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 const PUT_SESSION: &str = "INSERT INTO sessions (id, created_ms, user_id, kind, profile, slot, uid, state, ready_ms, ended_ms, \
-     expires_ms, outcome, detail, labels, request, boot_id, run, handoffs) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18) \
+     expires_ms, outcome, detail, labels, request, boot_id, run, handoffs, events) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19) \
      ON CONFLICT (id, created_ms) DO UPDATE SET user_id = ?3, kind = ?4, profile = ?5, slot = ?6, uid = ?7, state = ?8, \
      ready_ms = ?9, ended_ms = ?10, expires_ms = ?11, outcome = ?12, detail = ?13, labels = ?14, request = ?15, boot_id = ?16, \
-     run = ?17, handoffs = ?18";
+     run = ?17, handoffs = ?18, events = ?19";
 const PUT_PROCESS: &str = "INSERT INTO processes (id, created_ms, service, pid, start_time, cgroup, boot_id) \
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
      ON CONFLICT (id, created_ms, service) DO UPDATE SET pid = ?4, start_time = ?5, cgroup = ?6, boot_id = ?7";
@@ -126,6 +143,7 @@ pub(super) fn put(connection: &Connection, row: &Row) -> rusqlite::Result<()> {
         Row::Profile(row) => profiles::put(connection, row),
         Row::NoProfile(name) => profiles::forget(connection, name),
         Row::ProfileFence(fence) => profiles::put_fence(connection, *fence),
+        Row::Event(row) => outbox::put(connection, row),
         Row::Idempotency(row) => run(
             connection,
             PUT_IDEMPOTENCY,
@@ -146,7 +164,7 @@ fn put_session(connection: &Connection, row: &SessionRow) -> rusqlite::Result<()
     #[rustfmt::skip]
     let values = params![
         id.as_str(), created_ms, user, row.kind, row.profile, row.slot, row.uid, row.state, row.ready_ms, row.ended_ms,
-        row.expires_ms, row.outcome, row.detail, row.labels, row.request, row.boot_id, row.run, row.handoffs,
+        row.expires_ms, row.outcome, row.detail, row.labels, row.request, row.boot_id, row.run, row.handoffs, row.events,
     ];
     run(connection, PUT_SESSION, values)?;
     if row.has_ended() {
@@ -297,6 +315,7 @@ fn session(row: &Columns<'_>) -> rusqlite::Result<SessionRow> {
         boot_id: row.get(15)?,
         run: row.get(16)?,
         handoffs: row.get(17)?,
+        events: row.get(18)?,
     })
 }
 

@@ -10,8 +10,9 @@ use tokio::sync::watch;
 use super::file::{self, FileError, SetAside, StateFile};
 use super::handle::{Read, Shared, StoreError, StoreHealth};
 use super::metrics::{Dropped, Metrics};
+use super::outbox;
 use super::pending::{Batch, Pending, Row};
-use super::rows::{IdempotencyRow, ProcessRow, ProfileRows, SessionRow};
+use super::rows::{IdempotencyRow, Outbox, ProcessRow, ProfileRows, SessionRow};
 use super::schema;
 use crate::backoff::Backoff;
 use crate::ids::SessionId;
@@ -40,12 +41,22 @@ pub(super) struct Writer {
     state: State,
     health: watch::Sender<StoreHealth>,
     settled: watch::Sender<u64>,
+    /// Counts writes to the outbox.
+    told: watch::Sender<u64>,
     metrics: Metrics,
     /// Failed tries since the last that did not.
     retries: u32,
     /// The next try, while failing.
     retry_at: Option<Instant>,
     prune_at: Instant,
+}
+
+/// What the thread publishes.
+#[derive(Debug, Clone)]
+pub(super) struct Watched {
+    pub(super) health: watch::Receiver<StoreHealth>,
+    pub(super) settled: watch::Receiver<u64>,
+    pub(super) told: watch::Receiver<u64>,
 }
 
 /// What is to be done now.
@@ -64,6 +75,7 @@ impl Writer {
             state: State::Closed("not opened yet".to_owned()),
             health: watch::Sender::new(StoreHealth::Ok),
             settled: watch::Sender::new(0),
+            told: watch::Sender::new(0),
             metrics,
             retries: 0,
             retry_at: None,
@@ -80,8 +92,12 @@ impl Writer {
     }
 
     /// For the handles.
-    pub(super) fn watched(&self) -> (watch::Receiver<StoreHealth>, watch::Receiver<u64>) {
-        (self.health.subscribe(), self.settled.subscribe())
+    pub(super) fn watched(&self) -> Watched {
+        Watched {
+            health: self.health.subscribe(),
+            settled: self.settled.subscribe(),
+            told: self.told.subscribe(),
+        }
     }
 
     /// Until the last handle is gone.
@@ -170,7 +186,10 @@ impl Writer {
         let batch = self.shared.lock().pending.batch();
         if !batch.rows.is_empty() {
             match write_batch(&mut file.connection, &batch) {
-                Ok(rejected) => self.metrics.dropped(Dropped::Rejected, rejected),
+                Ok(Written { rejected, dropped }) => {
+                    self.metrics.dropped(Dropped::Rejected, rejected);
+                    self.report_dropped(dropped);
+                }
                 Err(error) => {
                     // The others stay open: what was written before can be read meanwhile.
                     if !is_no_space_or_busy(&error) {
@@ -183,7 +202,17 @@ impl Writer {
         }
         self.shared.lock().pending.settle(&batch);
         self.settled.send_replace(batch.up_to);
+        if batch.has_events() {
+            self.told.send_modify(|count| *count += 1);
+        }
         Ok(())
+    }
+
+    fn report_dropped(&self, events: u64) {
+        if events > 0 {
+            self.metrics.dropped(Dropped::Outbox, usize::try_from(events).unwrap_or(usize::MAX));
+            tracing::warn!(events, "too much waits for the control plane: the oldest was given up");
+        }
     }
 
     fn succeeded(&mut self) {
@@ -249,6 +278,14 @@ impl Writer {
             Read::Session(id, reply) => reply.send(self.session(&id)).is_err(),
             Read::Idempotency(key, reply) => reply.send(self.idempotency(&key)).is_err(),
             Read::Profiles(reply) => reply.send(self.profiles()).is_err(),
+            Read::Page { most, max_bytes, reply } => {
+                reply.send(self.read(|connection| outbox::page(connection, most, max_bytes))).is_err()
+            }
+            Read::Outbox(reply) => reply.send(self.outbox()).is_err(),
+            Read::Forget(up_to, reply) => {
+                reply.send(self.read(|connection| outbox::forget(connection, up_to))).is_err()
+            }
+            Read::SetAside { seq, why, reply } => reply.send(self.set_aside(seq, &why)).is_err(),
         };
     }
 
@@ -260,6 +297,22 @@ impl Writer {
         match &self.state {
             State::Open(file) => query(&file.connection).map_err(StoreError::Read),
             State::Nothing => Ok(T::default()),
+            State::Closed(reason) => Err(StoreError::NotOpen { reason: reason.clone() }),
+        }
+    }
+
+    fn outbox(&self) -> Result<Outbox, StoreError> {
+        let found = self.read(outbox::counts)?;
+        let lost = self.shared.lock().pending.batch().lost_events;
+        Ok(Outbox { dropped: found.dropped.saturating_add(lost), ..found })
+    }
+
+    fn set_aside(&mut self, seq: i64, why: &str) -> Result<(), StoreError> {
+        match &mut self.state {
+            State::Open(file) => outbox::set_aside(&mut file.connection, seq, clock::unix_now_ms(), why)
+                .map_err(StoreError::Read),
+            // There is nothing to set aside.
+            State::Nothing => Ok(()),
             State::Closed(reason) => Err(StoreError::NotOpen { reason: reason.clone() }),
         }
     }
@@ -329,8 +382,16 @@ fn overlay(rows: &mut Vec<SessionRow>, pending: &Pending) {
     }
 }
 
-/// Writes all of it or nothing; how many rows the file will never take, which are left out.
-fn write_batch(connection: &mut Connection, batch: &Batch) -> rusqlite::Result<usize> {
+/// What came of writing a batch.
+struct Written {
+    /// Rows that the file will never take, which are left out.
+    rejected: usize,
+    /// Events that gave way.
+    dropped: u64,
+}
+
+/// Writes all of it or nothing.
+fn write_batch(connection: &mut Connection, batch: &Batch) -> rusqlite::Result<Written> {
     let transaction = connection.transaction()?;
     let mut rejected = 0;
     for row in &batch.rows {
@@ -343,8 +404,12 @@ fn write_batch(connection: &mut Connection, batch: &Batch) -> rusqlite::Result<u
             Err(error) => return Err(error),
         }
     }
+    let dropped = match batch.has_events() {
+        true => outbox::trim(&transaction, batch.lost_events, outbox::MAX_WAITING)?,
+        false => 0,
+    };
     transaction.commit()?;
-    Ok(rejected)
+    Ok(Written { rejected, dropped })
 }
 
 fn report_rejected(row: &Row, error: &rusqlite::Error) {

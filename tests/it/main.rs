@@ -5,6 +5,8 @@ mod api;
 mod cdp;
 mod cdp_contexts;
 mod clipboard;
+mod control_plane;
+mod control_plane_crashes;
 mod daemon;
 mod faults;
 mod faults_host;

@@ -129,8 +129,11 @@ fn profiles_rotate_and_rest_and_who_has_none_left_is_told_when_to_come_back() {
         assert_eq!((status, &released["state"]), (200, &json!("idle")));
     }
     let uses = |name: &str| profile(&api, name)["last_used_at"].as_f64().unwrap();
-    let oldest = if uses(&first) < uses(&second) { &first } else { &second };
-    assert_eq!(profile_of(&api.create_with(&pooled("c"))), *oldest);
+    let before = [(&first, uses(&first)), (&second, uses(&second))];
+    let chosen = profile_of(&api.create_with(&pooled("c")));
+    let of = |is_chosen: bool| before.iter().find(|(name, _)| (**name == chosen) == is_chosen).unwrap().1;
+    // Both may have been lent in the same millisecond.
+    assert!(of(true) <= of(false), "{before:?}, {chosen}");
     daemon.stop(PATIENCE);
 }
 

@@ -8,7 +8,6 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::super::config::{Config, HostConfig, Rules};
 use super::super::directory::{Directory, Occupancy};
-use super::super::events::EventLog;
 use super::super::handle::{Desk, Request};
 use super::super::ledger::Ledger;
 use super::super::life::{Note, Notes};
@@ -16,6 +15,7 @@ use super::super::record::Warmth;
 use super::super::repeats::Repeats;
 use super::super::slots::Slots;
 use super::super::spares::Shelf;
+use super::super::telling::Teller;
 use super::super::viewer::Session;
 use super::place::{Phase, Place, Queued};
 use super::upkeep::Tended;
@@ -47,6 +47,8 @@ pub(super) struct Actor {
     pub(super) queue: VecDeque<Queued>,
     /// Whether all sessions end, and no more are taken.
     pub(super) draining: bool,
+    /// Whether no more are taken, since the control plane does not know this host.
+    pub(super) refusing: bool,
     pub(super) stopping: Option<Stopping>,
     pub(super) system: Host,
     pub(super) host: Arc<HostConfig>,
@@ -56,7 +58,7 @@ pub(super) struct Actor {
     pub(super) template: Config,
     pub(super) capacity: usize,
     pub(super) directory: watch::Sender<Directory>,
-    pub(super) events: EventLog,
+    pub(super) teller: Teller,
     pub(super) ledger: Ledger,
     pub(super) pool: Pool,
     /// When leases of profiles are renewed next, in milliseconds of this boot.
@@ -124,6 +126,10 @@ impl Actor {
             Request::Ping(answer) => self.ping(answer),
             Request::Close(answer) => {
                 self.close();
+                let _gave_up = answer.send(());
+            }
+            Request::Intake(open, answer) => {
+                self.set_intake(open);
                 let _gave_up = answer.send(());
             }
             Request::Create(create) => self.create(*create),
@@ -206,6 +212,7 @@ impl Actor {
             queued: self.queue.len(),
             spare_displays: count(Warmth::Display),
             spare_browsers: count(Warmth::Browser),
+            refusing: self.refusing,
         };
         let profiles = self.pool.counts();
         self.directory.send_if_modified(|directory| {

@@ -59,6 +59,7 @@ impl Actor {
         });
         let situation = Situation {
             draining: self.draining,
+            refusing: self.refusing,
             capacity: self.capacity,
             occupied: self.occupied(),
             queued: self.queue.len(),
@@ -164,7 +165,7 @@ impl Actor {
             system: self.system.clone(),
             template: Parts::of(&self.template),
             limits: self.rules.limits,
-            events: self.events.clone(),
+            teller: self.teller.clone(),
             ledger: self.ledger.clone(),
             notes: self.notes.clone(),
             desk: self.desk.clone(),

@@ -103,6 +103,16 @@ impl Actor {
         self.shelf.close();
     }
 
+    /// Takes sessions, or does not for the time being.
+    pub(super) fn set_intake(&mut self, open: bool) {
+        self.refusing = !open;
+        if self.refusing {
+            for queued in self.queue.drain(..) {
+                refuse(queued.applicant.reply, Denial::HostRefused);
+            }
+        }
+    }
+
     pub(super) fn stop_all(&mut self, budget: Duration, stopping: Stopping) {
         self.close();
         let end = End { cause: Cause::HostDraining, reason: None };
@@ -136,8 +146,8 @@ impl Actor {
                     end: Some(end.clone()),
                     ..session.record()
                 };
-                self.ledger.entry(session.key(), slot, self.uid_of(slot)).session(&record);
-                self.events.push(session.id(), record.labels.clone(), Happening::Ended(end));
+                let entry = self.ledger.entry(session.key(), slot, self.uid_of(slot));
+                self.teller.tell(&entry, || record.clone(), vec![Happening::Ended(end)]);
                 self.bury(Some(session.id()), record);
             }
             (Phase::Reserved { spec, waiting, .. }, Err(error)) => {

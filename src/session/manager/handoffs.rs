@@ -104,14 +104,15 @@ impl Actor {
         if handoffs.is_empty() {
             return;
         }
-        let record = session.record();
-        self.ledger.entry(session.key(), slot, self.uid_of(slot)).session(&record);
+        let mut news = Vec::new();
         for handoff in handoffs {
             let what = Happening::Human(session.key(), Arc::clone(handoff));
             // Without reason and note: they are the user's business.
             tracing::info!(session = %session.id(), handoff = %handoff.id, kind = handoff.kind.as_str(), "{}", what.as_str());
-            self.events.push(session.id(), record.labels.clone(), what);
+            news.push(what);
         }
+        let entry = self.ledger.entry(session.key(), slot, self.uid_of(slot));
+        self.teller.tell(&entry, || session.record(), news);
     }
 }
 

@@ -16,6 +16,7 @@ use super::super::repeats::Repeats;
 use super::super::slots::Slots;
 use super::super::spares::Shelf;
 use super::super::spec::Spec;
+use super::super::telling::Teller;
 use super::actor::Actor;
 use super::dismiss::REMEMBERED;
 use super::place::Waiting;
@@ -120,6 +121,7 @@ impl Manager {
             places: BTreeMap::new(),
             queue: VecDeque::new(),
             draining: false,
+            refusing: false,
             stopping: None,
             system: system.clone(),
             devtools_ports: Ports::new(host.isolation.devtools_ports.clone()),
@@ -128,14 +130,14 @@ impl Manager {
             template,
             capacity,
             directory,
-            events,
+            teller: Teller::new(events),
             ledger: ledger.clone(),
             pool,
             renew_at_ms: 0,
             leaving: BTreeSet::new(),
             tended: BTreeMap::new(),
             notes,
-            desk: Desk::at(&requests),
+            desk: Desk::at(&requests, &ledger),
         };
         if actor.template.autostart {
             let spec = Spec::fixed(&actor.template, actor.rules.limits);

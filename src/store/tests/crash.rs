@@ -17,7 +17,8 @@ async fn a_writer_that_is_killed() {
     let store = open(Path::new(&path)).store;
     for at in 0.. {
         let id = format!("s{at}");
-        store.put_session(SessionRow { request: "x".repeat(1000), ..session(&id, at) });
+        let row = SessionRow { request: "x".repeat(1000), events: at, ..session(&id, at) };
+        store.put_events(row, vec![event(&format!("e{at}"), at, true)]);
         store.put_process(process(&id, at, "xvfb"));
         flush(&store).await;
         println!("\n{FLUSHED}{at}");
@@ -56,6 +57,10 @@ async fn everything_that_was_flushed_is_there_after_a_kill_in_the_middle_of_a_wr
         for (at, row) in rows.iter().enumerate() {
             assert_eq!(row.key, key(&format!("s{at}"), i64::try_from(at).unwrap()));
         }
+        // Each with its event, never one without the other.
+        let events = opened.store.page(usize::MAX, usize::MAX).await.unwrap();
+        let numbers: Vec<i64> = events.iter().map(|waiting| waiting.event.number).collect();
+        assert_eq!(numbers, rows.iter().map(|row| row.events).collect::<Vec<_>>());
         // The last of them may have been cut off from its session.
         let processes = opened.store.processes().await.unwrap().len();
         assert!((last + 1..=rows.len()).contains(&processes), "{processes} of {}", rows.len());

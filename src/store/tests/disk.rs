@@ -73,7 +73,11 @@ fn a_full_disk_is_said_and_nothing_is_lost_when_there_is_space_again() {
         store.put_session(session("a", 1));
         flush(&store).await;
         fill(&dir);
-        many(10).for_each(|row| store.put_session(row));
+        let number = |row: &SessionRow| row.key.created_ms;
+        many(10).for_each(|row| {
+            let what = event(&row.key.id.to_string(), number(&row), true);
+            store.put_events(row, vec![what]);
+        });
         let StoreHealth::Failing { reason, .. } = until(&store, is_failing, PATIENCE).await else { panic!() };
         assert!(reason.contains("full"), "{reason}");
         assert_eq!(store.flush(Duration::from_millis(50)).await, Flushed::TimedOut);
@@ -86,8 +90,11 @@ fn a_full_disk_is_said_and_nothing_is_lost_when_there_is_space_again() {
         flush(&store).await;
         assert!(freed.elapsed() < RECOVERY, "{:?}", freed.elapsed());
         drop(store);
-        let rows = open(&path).store.live_sessions().await.unwrap();
+        let store = open(&path).store;
+        let rows = store.live_sessions().await.unwrap();
         assert_eq!((rows.len(), rows[1].state.as_str()), (301, "ready"));
+        let events = store.page(usize::MAX, usize::MAX).await.unwrap();
+        assert!(events.iter().map(|waiting| waiting.event.number).eq(10..310), "{}", events.len());
     });
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod api;
 pub(crate) mod automation;
+pub(crate) mod control_plane;
 pub(crate) mod daemon;
 pub(crate) mod home;
 pub(crate) mod host_api;

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::view::Spares;
 use crate::clock::unix_seconds;
 use crate::identity::{Facts, Notice};
 use crate::ids::SessionId;
@@ -18,6 +17,11 @@ pub struct Health {
     pub status: HealthStatus,
     /// Version of the daemon.
     pub version: &'static str,
+    /// The same as long as the daemon runs. Events of another run may have been missed.
+    pub run_id: String,
+    /// Where viewers and automations get in: below it, each session is at `/sessions/{id}/vnc` and `/sessions/{id}/cdp`.
+    #[schema(example = "https://host-7.sandbox.example.org")]
+    pub gateway_url: String,
     /// Whether it takes no new viewers and sessions, because it is about to end or its machine is.
     pub draining: bool,
     /// Who this machine is. Not there while nobody has said.
@@ -143,6 +147,22 @@ pub struct SessionCounts {
     pub spares: Spares,
 }
 
+/// What is ready for sessions to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Spares {
+    /// Displays.
+    pub displays: usize,
+    /// Displays with a blank browser.
+    pub browsers: usize,
+}
+
+impl Spares {
+    /// Those of an occupancy.
+    pub fn of(occupancy: &Occupancy) -> Self {
+        Self { displays: occupancy.spare_displays, browsers: occupancy.spare_browsers }
+    }
+}
+
 /// A host or a session in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -168,7 +188,7 @@ pub struct HealthComponent {
 }
 
 /// A session in one word, for its own users.
-pub(super) fn of_session(status: &SessionStatus) -> HealthStatus {
+pub fn of_session(status: &SessionStatus) -> HealthStatus {
     match status.state {
         SessionState::Ready => HealthStatus::Ok,
         SessionState::Stopped => HealthStatus::Failing,
@@ -184,6 +204,8 @@ pub(super) struct Situation<'a> {
     pub(super) fixed: Option<&'a SessionId>,
     pub(super) draining: bool,
     pub(super) occupancy: Occupancy,
+    pub(super) run_id: &'a str,
+    pub(super) gateway_url: &'a str,
     pub(super) host: Option<&'a Facts>,
     pub(super) notice: Option<&'a Notice>,
 }
@@ -193,8 +215,8 @@ pub(super) struct Situation<'a> {
 pub(super) struct OwnParts {
     /// Found by a round trip through the session manager.
     pub(super) manager: Component,
-    /// Whether what is written down of sessions gets to the disk.
-    pub(super) store: Component,
+    /// The others, each of which the host can do without for a while.
+    pub(super) others: Vec<Component>,
 }
 
 /// Puts the answer together.
@@ -207,7 +229,7 @@ pub(super) fn assess(
     situation: &Situation<'_>,
 ) -> Health {
     let manager_ok = own.manager.status == ComponentStatus::Ok;
-    let store_ok = own.store.status == ComponentStatus::Ok;
+    let others_ok = own.others.iter().all(|part| part.status != ComponentStatus::Failing);
     let broken = |status: &SessionStatus| status.state == SessionState::Degraded && !status.has_picture();
     let all_broken = !sessions.is_empty() && sessions.iter().all(|(_id, status)| broken(status));
     let any_degraded = sessions.iter().any(|(_id, status)| status.state == SessionState::Degraded);
@@ -219,12 +241,13 @@ pub(super) fn assess(
     let (fixed_broken, fixed_ready) = fixed.unwrap_or((false, true));
     let status = if !manager_ok || all_broken || fixed_broken {
         HealthStatus::Failing
-    } else if any_degraded || !fixed_ready || !store_ok || situation.draining {
+    } else if any_degraded || !fixed_ready || !others_ok || situation.draining {
         HealthStatus::Degraded
     } else {
         HealthStatus::Ok
     };
-    let own = [own.manager, own.store]
+    let own = std::iter::once(own.manager)
+        .chain(own.others)
         .map(|component| HealthComponent { session: None, component: without_details(&component) });
     let parts = sessions.iter().flat_map(|(id, status)| {
         status.components.iter().map(|component| HealthComponent {
@@ -235,6 +258,8 @@ pub(super) fn assess(
     Health {
         status,
         version: env!("CARGO_PKG_VERSION"),
+        run_id: situation.run_id.to_owned(),
+        gateway_url: situation.gateway_url.to_owned(),
         draining: situation.draining,
         host: situation.host.map(HealthHost::from),
         notice: situation.notice.map(HealthNotice::from),
@@ -244,12 +269,12 @@ pub(super) fn assess(
             queued: situation.occupancy.queued,
             spares: Spares::of(&situation.occupancy),
         },
-        components: own.into_iter().chain(parts).collect(),
+        components: own.chain(parts).collect(),
     }
 }
 
 /// Reasons may end in what a program said last, after a colon. That may name pages, and anybody may ask for health.
-pub(super) fn without_details(component: &Component) -> Component {
+pub fn without_details(component: &Component) -> Component {
     let mut component = component.clone();
     if let Some(reason) = &mut component.reason
         && let Some(colon) = reason.find(": ")
@@ -281,7 +306,8 @@ mod tests {
     }
 
     fn own(manager: ComponentStatus, store: ComponentStatus) -> OwnParts {
-        OwnParts { manager: component("manager", manager, None), store: component("store", store, None) }
+        let others = vec![component("store", store, None)];
+        OwnParts { manager: component("manager", manager, None), others }
     }
 
     fn well() -> OwnParts {
@@ -290,7 +316,8 @@ mod tests {
 
     fn situation() -> Situation<'static> {
         let occupancy = Occupancy::default();
-        Situation { fixed: None, draining: false, occupancy, host: None, notice: None }
+        let (run_id, gateway_url) = ("r", "http://127.0.0.1:6080");
+        Situation { fixed: None, draining: false, occupancy, run_id, gateway_url, host: None, notice: None }
     }
 
     /// The host's word with the configuration's own session `own`, if it has one.
@@ -345,7 +372,7 @@ mod tests {
     #[test]
     fn the_json_has_the_fields_that_pollers_read() {
         let occupancy =
-            Occupancy { capacity: 3, occupied: 2, queued: 1, spare_displays: 1, spare_browsers: 0 };
+            Occupancy { capacity: 3, occupied: 2, queued: 1, spare_displays: 1, ..Occupancy::default() };
         let situation = Situation { draining: true, occupancy, ..situation() };
         let health = assess(well(), &[session("s", SessionState::Starting, vec![])], &situation);
         let json = serde_json::to_value(&health).unwrap();

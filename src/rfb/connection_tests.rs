@@ -1,0 +1,227 @@
+//! What a viewer says, and what is due to it then.
+
+use bytes::Bytes;
+
+use super::client_message::{Area, ClientMessage};
+use super::clipboard;
+use super::connection::{Connection, CursorForm, Said, Wanted};
+use super::encode::Encoded;
+use super::frame::{Frame, PIXEL, Strip};
+use super::policy::Access;
+
+const CONTINUE: [u8; 10] = [150, 1, 0, 0, 0, 0, 0, 100, 0, 70];
+
+fn area(x: u16, y: u16, width: u16, height: u16) -> Area {
+    Area { x, y, width, height }
+}
+
+fn encodings(list: &[i32]) -> Vec<u8> {
+    let mut message = vec![2, 0, 0, u8::try_from(list.len()).unwrap()];
+    message.extend(list.iter().flat_map(|number| number.to_be_bytes()));
+    message
+}
+
+fn request(incremental: u8, [x, y, w, h]: [u8; 4]) -> [u8; 10] {
+    [3, incremental, 0, x, 0, y, 0, w, 0, h]
+}
+
+fn say(connection: &mut Connection, mut bytes: &[u8]) -> Vec<Said> {
+    std::iter::from_fn(|| connection.receive(&mut bytes).unwrap()).collect()
+}
+
+fn connection(access: Access, list: &[i32]) -> Connection {
+    let mut connection = Connection::new(access, (100, 70));
+    say(&mut connection, &encodings(list));
+    connection
+}
+
+/// Sends what is wanted, as rectangles without a body, and gives what of it has none.
+fn send(connection: &mut Connection, frame: &Frame, wanted: &Wanted) -> Vec<u8> {
+    let encoded = |area: &Area| Encoded { area: *area, bytes: Bytes::new(), exact: true };
+    let pixels: Vec<Encoded> = wanted.areas.iter().map(encoded).collect();
+    connection.update(frame, wanted, &pixels).concat()
+}
+
+fn drawn(frame: &Frame, area: Area) -> Frame {
+    let bytes = vec![9; usize::from(area.width) * usize::from(area.height) * PIXEL];
+    frame.with(&[Strip { area, stride: usize::from(area.width) * PIXEL, bytes: &bytes }]).unwrap()
+}
+
+#[test]
+fn each_request_is_answered_once_with_what_is_new() {
+    let mut viewer = connection(Access::ViewOnly, &[0]);
+    let frame = Frame::blank(100, 70);
+    assert_eq!(viewer.wanted(&frame), None, "nothing was asked for");
+    say(&mut viewer, &request(1, [0, 0, 100, 70]));
+    let wanted = viewer.wanted(&frame).unwrap();
+    assert_eq!(wanted.areas, [area(0, 0, 100, 70)]);
+    assert_eq!(send(&mut viewer, &frame, &wanted), [0, 0, 0, 1]);
+    assert!(!viewer.is_waiting());
+    say(&mut viewer, &request(1, [0, 0, 100, 70]));
+    assert_eq!(viewer.wanted(&frame), None, "nothing is new");
+    let frame = drawn(&frame, area(10, 10, 5, 5));
+    assert_eq!(viewer.wanted(&frame).unwrap().areas, [area(10, 10, 5, 5)]);
+}
+
+#[test]
+fn what_is_asked_for_whole_comes_whole_and_the_rest_of_what_is_new_with_it() {
+    let mut viewer = connection(Access::ViewOnly, &[0]);
+    let frame = Frame::blank(100, 70);
+    say(&mut viewer, &request(1, [0, 0, 100, 70]));
+    let wanted = viewer.wanted(&frame).unwrap();
+    send(&mut viewer, &frame, &wanted);
+    let frame = drawn(&frame, area(10, 10, 20, 20));
+    say(&mut viewer, &request(0, [15, 15, 5, 200]));
+    assert!(viewer.wants_now());
+    let areas = viewer.wanted(&frame).unwrap().areas;
+    let expected = [area(15, 15, 5, 55), area(10, 10, 20, 5), area(10, 15, 5, 15), area(20, 15, 10, 15)];
+    assert_eq!(areas, expected);
+}
+
+#[test]
+fn continuous_updates_need_no_requests_and_are_announced_and_ended_with_a_message() {
+    let mut viewer = connection(Access::Full, &[0, -312, -313]);
+    let announced = viewer.take_output();
+    assert_eq!(announced, [&[150][..], &[248, 0, 0, 0, 0x80, 0, 0, 0, 0]].concat());
+    say(&mut viewer, &CONTINUE);
+    assert!(viewer.is_waiting() && viewer.answers_fences());
+    let frame = Frame::blank(100, 70);
+    let wanted = viewer.wanted(&frame).unwrap();
+    send(&mut viewer, &frame, &wanted);
+    assert!(viewer.is_waiting());
+    assert_eq!(viewer.wanted(&frame), None);
+    say(&mut viewer, &[150, 0, 0, 0, 0, 0, 0, 100, 0, 70]);
+    assert_eq!((viewer.take_output(), viewer.is_waiting()), (vec![150], false));
+    say(&mut viewer, &encodings(&[0, -312, -313]));
+    assert_eq!(viewer.take_output(), [0; 0], "told once");
+}
+
+#[test]
+fn a_fence_is_answered_without_what_we_do_not_do_and_its_answer_names_an_update() {
+    let mut viewer = connection(Access::ViewOnly, &[-312]);
+    viewer.take_output();
+    let fence = |flags: u32, payload: &[u8]| {
+        let mut message = vec![248, 0, 0, 0];
+        message.extend(flags.to_be_bytes());
+        message.push(u8::try_from(payload.len()).unwrap());
+        message.extend(payload);
+        message
+    };
+    say(&mut viewer, &fence(0x8000_0007, b"abc"));
+    assert_eq!(viewer.take_output(), fence(3, b"abc"));
+    assert_eq!(viewer.fence_behind(258), fence(0x8000_0001, &[0, 0, 1, 2]));
+    assert_eq!(say(&mut viewer, &fence(1, &[0, 0, 1, 2])), [Said::Drawn(258)]);
+    assert_eq!(say(&mut viewer, &fence(0, b"others")), [Said::Nothing]);
+}
+
+#[test]
+fn another_size_is_told_alone_and_then_all_of_the_new_screen_comes() {
+    let frame = Frame::blank(100, 70);
+    let larger = Frame::blank_after(120, 80, frame.serial());
+    let told = |list: &[i32]| {
+        let mut viewer = connection(Access::Full, list);
+        say(&mut viewer, &request(1, [0, 0, 100, 70]));
+        let wanted = viewer.wanted(&frame).unwrap();
+        send(&mut viewer, &frame, &wanted);
+        say(&mut viewer, &request(1, [0, 0, 100, 70]));
+        let wanted = viewer.wanted(&larger).unwrap();
+        let told = send(&mut viewer, &larger, &wanted);
+        say(&mut viewer, &request(1, [0, 0, 120, 80]));
+        (wanted.is_resize(), told, viewer.wanted(&larger).map(|wanted| wanted.areas))
+    };
+    let all = Some(vec![area(0, 0, 120, 80)]);
+    let plain = [&[0, 0, 0, 1, 0, 0, 0, 0, 0, 120, 0, 80][..], &(-223_i32).to_be_bytes()].concat();
+    assert_eq!(told(&[0, -223]), (true, plain, all.clone()));
+    let extended = [
+        &[0, 0, 0, 1, 0, 0, 0, 0, 0, 120, 0, 80][..],
+        &(-308_i32).to_be_bytes(),
+        &[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 120, 0, 80, 0, 0, 0, 0],
+    ];
+    assert_eq!(told(&[0, -223, -308]), (true, extended.concat(), all));
+    // A viewer that knows neither sees what fits.
+    assert_eq!(told(&[0]), (false, vec![0, 0, 0, 1], None));
+}
+
+#[test]
+fn extensions_are_announced_once_with_the_first_update_and_the_size_when_asked_again() {
+    let mut viewer = connection(Access::Full, &[0, -258, -316, -308]);
+    let frame = Frame::blank(100, 70);
+    say(&mut viewer, &request(0, [0, 0, 100, 70]));
+    let wanted = viewer.wanted(&frame).unwrap();
+    let sent = send(&mut viewer, &frame, &wanted);
+    let kinds: Vec<i32> =
+        [12, 24, 40].map(|at| i32::from_be_bytes(sent[at..at + 4].try_into().unwrap())).into();
+    assert_eq!((&sent[..4], kinds), (&[0, 0, 0, 2][..], vec![-258, -316, -308]));
+    say(&mut viewer, &request(1, [0, 0, 100, 70]));
+    assert_eq!(viewer.wanted(&frame), None);
+    say(&mut viewer, &request(0, [0, 0, 100, 70]));
+    let wanted = viewer.wanted(&frame).unwrap();
+    assert_eq!(send(&mut viewer, &frame, &wanted)[12..16], (-308_i32).to_be_bytes());
+}
+
+#[test]
+fn a_spectator_does_nothing_and_its_wish_for_another_size_is_refused() {
+    let key = [4, 1, 0, 0, 0, 0, 0, 97];
+    let resize = [251, 0, 3, 32, 2, 88, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 32, 2, 88, 0, 0, 0, 0];
+    let mut spectator = connection(Access::ViewOnly, &[0, -308]);
+    assert_eq!(say(&mut spectator, &[&key[..], &resize].concat()), [Said::Nothing, Said::Nothing]);
+    assert_eq!(spectator.take_output()[..8], [0, 0, 0, 1, 0, 1, 0, 1]);
+    assert_eq!(spectator.releases(), []);
+    let mut controller = connection(Access::Full, &[0]);
+    let pressed = ClientMessage::Key { down: true, keysym: 97 };
+    assert_eq!(say(&mut controller, &key), [Said::Input(pressed)]);
+    assert_eq!(controller.releases(), [ClientMessage::Key { down: false, keysym: 97 }]);
+}
+
+#[test]
+fn what_is_copied_is_offered_to_controllers_alone_and_handed_over_when_asked_for() {
+    let extended = [0, i32::from_be_bytes([0xc0, 0xa1, 0xe5, 0xce])];
+    let mut viewer = connection(Access::Full, &extended);
+    assert_eq!(viewer.take_output(), clipboard::caps());
+    viewer.offer("größer".into());
+    assert_eq!(viewer.take_output(), clipboard::notify(true));
+    let asks = [6, 0, 0, 0, 0xff, 0xff, 0xff, 0xfc, 2, 0, 0, 1];
+    assert_eq!(say(&mut viewer, &asks), [Said::Nothing]);
+    assert_eq!(viewer.take_output(), clipboard::provide("größer"));
+    // Its own: told of, asked for, brought.
+    let tells = [6, 0, 0, 0, 0xff, 0xff, 0xff, 0xfc, 8, 0, 0, 1];
+    assert_eq!(say(&mut viewer, &tells), [Said::Nothing]);
+    assert_eq!(viewer.take_output(), clipboard::request());
+    let mut brings = clipboard::provide("漢");
+    brings[0] = 6;
+    assert_eq!(say(&mut viewer, &brings), [Said::Copied("漢".into())]);
+    let mut plain = connection(Access::Full, &[0]);
+    plain.offer("é".into());
+    assert_eq!(plain.take_output(), [3, 0, 0, 0, 0, 0, 0, 1, 0xe9]);
+    assert_eq!(say(&mut plain, &[6, 0, 0, 0, 0, 0, 0, 1, 0xe9]), [Said::Copied("é".into())]);
+    let mut spectator = connection(Access::ViewOnly, &extended);
+    spectator.offer("secret".into());
+    assert_eq!(spectator.take_output(), [0; 0]);
+    assert_eq!(say(&mut spectator, &[&asks[..], &brings].concat()), [Said::Nothing, Said::Nothing]);
+    assert_eq!(spectator.take_output(), [0; 0]);
+}
+
+#[test]
+fn the_pointer_is_shown_in_the_form_that_novnc_draws_right() {
+    let form = |list: &[i32]| connection(Access::Full, list).cursor_form();
+    assert_eq!(form(&[-239, 0x574d_5664]), Some(CursorForm::Vmware));
+    assert_eq!(form(&[-239, -314]), Some(CursorForm::WithAlpha));
+    assert_eq!(form(&[-239]), Some(CursorForm::Masked));
+    assert_eq!(form(&[0]), None);
+}
+
+#[test]
+fn a_refresh_takes_no_request_from_a_viewer_that_is_pushed_to() {
+    let mut viewer = connection(Access::Full, &[7, -26, -312, -313]);
+    assert_eq!(viewer.refresh(vec![area(0, 0, 64, 64)]), None, "it does not wait");
+    say(&mut viewer, &CONTINUE);
+    let frame = Frame::blank(100, 70);
+    let wanted = viewer.wanted(&frame).unwrap();
+    assert_eq!(wanted.class.quality, Some(6));
+    send(&mut viewer, &frame, &wanted);
+    let refresh = viewer.refresh(vec![area(0, 0, 64, 64)]).unwrap();
+    assert_eq!(refresh.class.quality, None);
+    send(&mut viewer, &frame, &refresh);
+    assert_eq!(viewer.seen(), frame.serial());
+    assert_eq!(viewer.refresh(vec![]), None);
+}
