@@ -42,8 +42,15 @@ const LAYERS: [&[&str]; 6] = [
 ];
 
 /// Imports inside a layer that are meant: (from, to).
-const SIDEWAYS: [(&str, &str); 4] =
-    [("vnc", "display"), ("vnc", "supervise"), ("browser", "supervise"), ("display", "supervise")];
+const SIDEWAYS: [(&str, &str); 7] = [
+    ("vnc", "display"),
+    ("vnc", "supervise"),
+    ("browser", "supervise"),
+    ("display", "supervise"),
+    ("adspower", "browser"),
+    ("adspower", "display"),
+    ("adspower", "supervise"),
+];
 
 /// Layers whose modules do not import each other, but for [`SIDEWAYS`]: the actors, and the outside world. The pure, the thin
 /// and the composing ones may.

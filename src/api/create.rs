@@ -64,11 +64,12 @@ pub(super) struct CreateSession {
     /// Whose it is. A token for it must name this user.
     #[schema(min_length = 1, max_length = 256, example = "user-42")]
     user_id: String,
-    /// What browser; `chromium` when left out.
+    /// What browser; `chromium` when left out. With `adspower`, AdsPower opens one of its profiles, where the host has it.
     #[schema(nullable = false)]
     kind: Option<KindWord>,
     /// A profile that outlives the session. Without one, the browser starts blank and leaves nothing. One of the pool's is given
-    /// to its own user, when it has rested.
+    /// to its own user, when it has rested. With the kind `adspower` it is the profile's id in AdsPower, and needed where the
+    /// pool is not to choose.
     #[schema(nullable = false, max_length = 64, pattern = "^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
     profile: Option<String>,
     /// Has the host choose one of the user's profiles, the one that was used longest ago. Not together with `profile`.
@@ -80,7 +81,7 @@ pub(super) struct CreateSession {
     /// The page to open: https, http, about or data.
     #[schema(nullable = false, max_length = 2048, example = "https://example.org/")]
     start_url: Option<String>,
-    /// What pages are fetched through.
+    /// What pages are fetched through. Not with the kind `adspower`, nor `env`: both belong to its profile.
     #[schema(nullable = false)]
     proxy: Option<ProxyServer>,
     /// Variables for the browser; only names that the host allows.

@@ -13,9 +13,13 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::refused::Trouble;
+use crate::adspower::AdsPower;
 use crate::ids::SessionId;
 use crate::profile::StateWord;
-use crate::session::{Cause, ComponentStatus, Event, HandoffKind, Happening, SessionState, Sessions, Warmth};
+use crate::session::{
+    Cause, Component, ComponentStatus, Event, HandoffKind, Happening, SessionState, Sessions, Warmth,
+    adspower_component,
+};
 
 /// Seconds from a request to a session that is ready: a warm one in milliseconds, a cold browser in a second, a loaded host
 /// in many.
@@ -27,6 +31,7 @@ const SEEN_DEADLINE: Duration = Duration::from_secs(1);
 /// Collects `valetd_service_up` and `_starts`, summed over sessions, and how many sessions there are and may be.
 pub(super) struct SessionMetrics {
     sessions: Sessions,
+    adspower: Option<AdsPower>,
     up: IntGaugeVec,
     starts: IntGaugeVec,
     count: IntGaugeVec,
@@ -37,10 +42,11 @@ pub(super) struct SessionMetrics {
 }
 
 impl SessionMetrics {
-    pub(super) fn new(sessions: Sessions) -> prometheus::Result<Self> {
+    pub(super) fn new(sessions: Sessions, adspower: Option<AdsPower>) -> prometheus::Result<Self> {
         let by = |label, name, help| IntGaugeVec::new(Opts::new(name, help), &[label]);
         Ok(Self {
             sessions,
+            adspower,
             up: by("service", "valetd_service_up", "Services that answered their last probe")?,
             starts: by(
                 "service",
@@ -53,6 +59,12 @@ impl SessionMetrics {
             spares: by("kind", "valetd_session_spares", "What is ready for sessions to come")?,
             profiles: by("state", "valetd_profile_count", "Profiles in the pool")?,
         })
+    }
+
+    fn count(&self, component: &Component) {
+        let up = i64::from(component.status == ComponentStatus::Ok);
+        self.up.with_label_values(&[component.name]).add(up);
+        self.starts.with_label_values(&[component.name]).add(component.starts.into());
     }
 
     fn parts(&self) -> [&dyn Collector; 7] {
@@ -81,11 +93,10 @@ impl Collector for SessionMetrics {
         for session in self.sessions.all() {
             let status = session.status();
             self.count.with_label_values(&[status.state.as_str()]).inc();
-            for component in status.components {
-                let up = i64::from(component.status == ComponentStatus::Ok);
-                self.up.with_label_values(&[component.name]).add(up);
-                self.starts.with_label_values(&[component.name]).add(component.starts.into());
-            }
+            status.components.iter().for_each(|component| self.count(component));
+        }
+        if let Some(adspower) = &self.adspower {
+            self.count(&adspower_component(adspower));
         }
         let occupancy = self.sessions.occupancy();
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);

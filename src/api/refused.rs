@@ -251,6 +251,8 @@ impl Refused {
             Denial::ProfileBusy { .. } => (Trouble::ProfileBusy, Some("/profile".to_owned())),
             Denial::NoProfile(refusal) => return Self::no_profile(refusal),
             Denial::KindUnavailable(_) => (Trouble::KindUnavailable, Some("/kind".to_owned())),
+            Denial::ProfileNeeded => (Trouble::Invalid, Some("/profile".to_owned())),
+            Denial::OfTheProfile { what } => (Trouble::Invalid, Some(format!("/{what}"))),
             Denial::KeyReused => (Trouble::KeyReused, None),
             Denial::VariableNotAllowed(name) => (Trouble::VariableNotAllowed, Some(format!("/env/{name}"))),
             Denial::OverLimit { what } => (Trouble::OverLimit, Some(format!("/{}", what.replace('.', "/")))),

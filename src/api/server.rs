@@ -18,6 +18,7 @@ use super::access::{MAX_REMEMBERED_TOKENS, OPERATORS};
 use super::answer::{State, answer};
 use super::metrics::{SessionMetrics, Tally};
 use super::stream::MOST_LISTENERS;
+use crate::adspower::AdsPower;
 use crate::auth::{Replay, SigningKey};
 use crate::health::Survey;
 use crate::hex;
@@ -75,6 +76,8 @@ pub struct Params {
     pub keys: Arc<Keys>,
     /// What is shown under `/metrics`.
     pub registry: Registry,
+    /// AdsPower, where the host has it.
+    pub adspower: Option<AdsPower>,
     /// Where the gateway is.
     pub links: Links,
     /// What tokens are signed with, where it is not a shared secret.
@@ -106,7 +109,8 @@ impl Api {
         let unix = bind_socket(&config.socket)
             .map_err(|source| Error::BindSocket { path: config.socket.clone(), source })?;
         let registry = &params.registry;
-        registry.register(Box::new(SessionMetrics::new(params.sessions.clone())?))?;
+        registry
+            .register(Box::new(SessionMetrics::new(params.sessions.clone(), params.adspower.clone())?))?;
         let tcp_metrics = Metrics::register(registry, "valetd_api")?;
         let unix_metrics = Metrics::register(registry, "valetd_control")?;
         let tally = Tally::register(registry)?;
@@ -127,7 +131,7 @@ impl Api {
         over: CancellationToken,
     ) -> impl Future<Output = ()> + Send {
         let Self { tcp, unix, socket, params, tcp_metrics, unix_metrics, tally, .. } = self;
-        let Params { sessions, keys, registry, links, signing_key } = params;
+        let Params { sessions, keys, registry, links, signing_key, adspower: _ } = params;
         let state = Arc::new(State {
             sessions: sessions.clone(),
             manager,

@@ -7,11 +7,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::drain::{Doors, LAST_SHARE, end_sessions, stand_aside};
+use super::drain::{Doors, LAST_SHARE, end_sessions, put_away, stand_aside};
 use super::error::Error;
-use super::ground::{filter, open_store};
+use super::ground::{filter, manager, open_store};
 use super::reload::{Reload, Reloader};
 use super::wait::{Signals, Told, Watch};
+use crate::adspower::AdsPower;
 use crate::api::{self, Api};
 use crate::auth::SigningKey;
 use crate::config::Config;
@@ -21,10 +22,10 @@ use crate::health::{Survey, SurveyParams};
 use crate::identity::{FlyVariables, Identity as HostIdentity};
 use crate::links::Links;
 use crate::session::{self, Ledger, Manager, Sessions};
-use crate::sys::{Firewall, Host, HostParams, InstanceLock};
+use crate::sys::{AppFilter, Firewall, Host, HostParams, InstanceLock};
 use crate::systemd::{notify_state, say, watchdog};
 use crate::tasks::Scope;
-use crate::{errors, metrics, sys};
+use crate::{metrics, sys};
 
 /// Beneath the state directory.
 const STATE_FILE: &str = "state.db";
@@ -43,6 +44,7 @@ pub struct App {
     draining: watch::Sender<bool>,
     identity: HostIdentity,
     survey: SurveyParams,
+    adspower: Option<AdsPower>,
     control_plane: Option<(ControlPlane, mpsc::Receiver<Renewal>, Subject)>,
     _lock: InstanceLock,
 }
@@ -67,13 +69,7 @@ impl App {
         let registry = metrics::registry()?;
         let store = open_store(&state_dir.join(STATE_FILE), &registry).await?;
         let boot_id = sys::procfs::boot_id().map_err(Error::Proc)?;
-        let manager = Manager::new(session::Params {
-            host: config.host.clone(),
-            rules: config.rules.clone(),
-            template: config.session.clone(),
-            profiles: config.profiles.clone(),
-            memory_bytes: sys::procfs::memory_bytes().map_err(Error::Proc)?,
-        });
+        let (manager, adspower) = manager(&config, &registry)?;
         let draining = watch::Sender::new(false);
         let fly = FlyVariables::from(|name| std::env::var(name).ok());
         let identity = HostIdentity::new(config.identity.clone(), fly, &registry)?;
@@ -91,6 +87,7 @@ impl App {
             sessions: manager.sessions(),
             keys: gateway.keys(),
             registry,
+            adspower: adspower.clone(),
             links: links.clone(),
             signing_key: signing_key.subscribe(),
         };
@@ -108,6 +105,7 @@ impl App {
             fixed: config.session.autostart.then(|| config.session.id.clone()),
             run_id: run.clone(),
             links: links.clone(),
+            adspower: adspower.clone(),
             parts: control_plane.iter().map(|(line, _)| line.part()).collect(),
         };
         let subject = Subject {
@@ -121,7 +119,12 @@ impl App {
         };
         let ledger = Ledger::new(store, boot_id, run);
         let ledger = if control_plane.is_some() { ledger.reporting() } else { ledger };
-        let firewall = filter(&system, &config.host).await?;
+        let app = config.adspower.as_ref().map(|adspower| AppFilter {
+            uid: adspower.uid,
+            // Those that can be reached on loopback.
+            closed_ports: [gateway.local_addr(), api.local_addr()].map(|address| address.port()).to_vec(),
+        });
+        let firewall = filter(&system, &config.host, app).await?;
         Ok(Self {
             config,
             scope,
@@ -135,6 +138,7 @@ impl App {
             draining,
             identity,
             survey,
+            adspower,
             control_plane: control_plane.map(|(line, renewals)| (line, renewals, subject)),
             _lock: lock,
         })
@@ -181,11 +185,13 @@ impl App {
             draining,
             identity,
             survey,
+            adspower,
             control_plane,
             _lock,
         } = self;
         let sessions = manager.sessions();
         let (manager, autostart) = manager.spawn(&mut scope, &system, ledger).await?;
+        let adspower = session::start_adspower(adspower, &mut scope, &system).await?;
         let serving = gateway.handle();
         let (stop_gateway, gateway_ended) = serve_gateway(&mut scope, gateway);
         let survey = Survey::new(survey, manager.clone());
@@ -223,18 +229,9 @@ impl App {
         say(&[NotifyState::Stopping]);
         let deadline = told_at + drain_budget;
         doors.close().await;
-        end_sessions(&manager, watch.reloader.line.take(), deadline, drain_budget).await;
-        match system.finish().await {
-            Ok(0) => {}
-            Ok(count) => tracing::warn!(count, "killed processes that were left after the drain"),
-            Err(error) => tracing::error!(error = %errors::chain(&error), "not everything could be stopped"),
-        }
-        // Once nothing of a session is left, which must not have an instant without it.
-        if let Some(firewall) = firewall
-            && let Err(error) = firewall.remove().await
-        {
-            tracing::error!(error = %errors::chain(&error), "the packet filter's table is left");
-        }
+        let line = watch.reloader.line.take();
+        end_sessions(&manager, adspower, line, deadline, drain_budget).await;
+        put_away(&system, firewall).await;
         let stragglers = scope.shutdown(LAST_SHARE).await;
         if !stragglers.is_empty() {
             tracing::warn!(tasks = ?stragglers, "tasks did not end in time");

@@ -12,8 +12,10 @@ use super::wait::{Told, Watch};
 use crate::control_plane::LineHandle;
 use crate::identity::{self, Notice};
 use crate::session::ManagerHandle;
+use crate::sys::{Firewall, Host};
 use crate::systemd::say;
 use crate::tasks::Scope;
+use crate::{adspower, errors};
 
 /// Of the drain budget, for telling viewers; browsers and displays have the rest.
 const VIEWERS_SHARE: Duration = Duration::from_secs(3);
@@ -22,21 +24,44 @@ pub(super) const LAST_SHARE: Duration = Duration::from_secs(1);
 /// For the control plane to hear how it all ended, where there is one; of a short budget, no more than a fifth.
 const REPORT_SHARE: Duration = Duration::from_secs(2);
 
+/// For AdsPower, once its browsers are closed.
+const ADSPOWER_SHARE: Duration = Duration::from_secs(3);
 /// What it has where sessions took all the time that there was: one exchange with a receiver that is there.
 const LEAST_REPORT: Duration = Duration::from_millis(500);
 
-/// Ends all sessions by `deadline`, which is `budget` after the daemon was told, and tells the control plane how they ended.
+/// Ends all sessions by `deadline`, which is `budget` after the daemon was told, then AdsPower, and tells the control plane how
+/// they ended.
 pub(super) async fn end_sessions(
     manager: &ManagerHandle,
+    adspower: Option<adspower::Running>,
     line: Option<LineHandle>,
     deadline: Instant,
     budget: Duration,
 ) {
     let share = line.as_ref().map_or(Duration::ZERO, |_| REPORT_SHARE.min(budget / 5));
     let left = || deadline.saturating_duration_since(Instant::now()).saturating_sub(LAST_SHARE);
-    manager.stop_all(left().saturating_sub(share)).await;
+    let for_adspower = if adspower.is_some() { ADSPOWER_SHARE } else { Duration::ZERO };
+    manager.stop_all(left().saturating_sub(share + for_adspower)).await;
+    if let Some(adspower) = adspower {
+        adspower.stop(left().saturating_sub(share)).await;
+    }
     if let Some(line) = line {
         line.finish(left().min(share).max(LEAST_REPORT)).await;
+    }
+}
+
+/// Lets the keeper go, and takes the rules out of force once nothing of a session is left, which must not have an instant
+/// without them.
+pub(super) async fn put_away(system: &Host, firewall: Option<Firewall>) {
+    match system.finish().await {
+        Ok(0) => {}
+        Ok(count) => tracing::warn!(count, "killed processes that were left after the drain"),
+        Err(error) => tracing::error!(error = %errors::chain(&error), "not everything could be stopped"),
+    }
+    if let Some(firewall) = firewall
+        && let Err(error) = firewall.remove().await
+    {
+        tracing::error!(error = %errors::chain(&error), "the packet filter's table is left");
     }
 }
 

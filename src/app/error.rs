@@ -4,7 +4,7 @@ use crate::ids::SessionId;
 use crate::store::StoreError;
 use crate::sys::{FirewallError, HostError, LockError};
 use crate::tasks::Outcome;
-use crate::{api, control_plane, gateway, session};
+use crate::{adspower, api, control_plane, gateway, session};
 
 /// Why the daemon could not start, or had to end.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +45,12 @@ pub enum Error {
     /// The file of sessions cannot be looked after.
     #[error("cannot open the state file")]
     Store(#[from] StoreError),
+    /// There is no AdsPower to be had.
+    #[error("cannot set up AdsPower")]
+    AdsPowerSetup(#[from] adspower::SetupError),
+    /// It cannot be run.
+    #[error("cannot run AdsPower")]
+    AdsPower(#[from] adspower::StartError),
     /// Sessions would not be kept from the host.
     #[error("cannot filter what sessions connect to (isolation.network)")]
     Firewall(#[from] FirewallError),

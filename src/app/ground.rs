@@ -1,4 +1,4 @@
-//! What has to be there before there is a session: the state file, and the packet rules.
+//! What has to be there before there is a session: the state file, the manager, and the packet rules.
 
 use std::path::Path;
 use std::time::Duration;
@@ -6,9 +6,11 @@ use std::time::Duration;
 use prometheus::Registry;
 
 use super::error::Error;
-use crate::session::{HostConfig, Network};
+use crate::adspower::AdsPower;
+use crate::config::Config;
+use crate::session::{self, HostConfig, Manager, Network};
 use crate::store::{self, SetAside, Store};
-use crate::sys::{self, Filter, Firewall, Host, Identity};
+use crate::sys::{self, AppFilter, Filter, Firewall, Host};
 use crate::tasks::blocking;
 
 /// For the state file to be opened and looked through.
@@ -26,11 +28,31 @@ pub(super) async fn open_store(path: &Path, registry: &Registry) -> Result<Store
     Ok(opened.store)
 }
 
+/// The manager of sessions, and AdsPower, where the host has it; neither runs yet.
+pub(super) fn manager(config: &Config, registry: &Registry) -> Result<(Manager, Option<AdsPower>), Error> {
+    let adspower = config.adspower.clone();
+    let adspower = adspower.map(|it| session::adspower(it, &config.host, &config.session, registry));
+    let adspower = adspower.transpose()?;
+    let manager = Manager::new(session::Params {
+        host: config.host.clone(),
+        rules: config.rules.clone(),
+        template: config.session.clone(),
+        profiles: config.profiles.clone(),
+        memory_bytes: sys::procfs::memory_bytes().map_err(Error::Proc)?,
+        adspower: adspower.clone(),
+    });
+    Ok((manager, adspower))
+}
+
 /// Puts the rules for sessions in force and proves them, before there is a session. `None` where none are wanted.
 ///
 /// # Errors
 /// When they cannot be had, or do not hold; they are out of force again then.
-pub async fn filter(system: &Host, host: &HostConfig) -> Result<Option<Firewall>, Error> {
+pub async fn filter(
+    system: &Host,
+    host: &HostConfig,
+    app: Option<AppFilter>,
+) -> Result<Option<Firewall>, Error> {
     let root = nix::unistd::geteuid().is_root();
     if !host.isolation.filters() {
         if host.isolation.network == Network::Auto {
@@ -52,9 +74,10 @@ pub async fn filter(system: &Host, host: &HostConfig) -> Result<Option<Firewall>
         devtools_ports: host.isolation.devtools_ports.clone(),
         resolvers: sys::ruleset::resolvers(&resolvers),
         allow: host.isolation.allow.clone(),
+        app,
     };
     let firewall = system.filter(&host.isolation.nft, &filter).await?;
-    if let Err(error) = sys::firewall::prove(system, Identity { uid: last, gid: last }).await {
+    if let Err(error) = sys::firewall::prove(system, &filter).await {
         firewall.remove().await?;
         return Err(error.into());
     }

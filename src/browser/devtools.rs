@@ -237,7 +237,11 @@ impl Client {
 }
 
 /// The path of the browser target, which is new with every start of the browser.
-async fn browser_path(endpoint: Endpoint) -> Result<String, Error> {
+/// The path of a browser's own target, `/devtools/browser/…`, which no other browser has. The caller sets the deadline.
+///
+/// # Errors
+/// When it does not listen there, or is no browser.
+pub async fn browser_path(endpoint: Endpoint) -> Result<String, Error> {
     let stream = endpoint.connect().await?;
     let version =
         http::get(stream, &endpoint.address().to_string(), "/json/version", MAX_VERSION_BYTES).await?;

@@ -17,12 +17,19 @@ use crate::sys::{Listener, listener};
 pub struct Endpoint {
     port: u16,
     uid: u32,
+    /// The very socket, where it was looked at who holds it.
+    socket: Option<Listener>,
 }
 
 impl Endpoint {
     /// Those on `port` of loopback, of a browser that runs as `uid`.
     pub fn new(port: u16, uid: u32) -> Self {
-        Self { port, uid }
+        Self { port, uid, socket: None }
+    }
+
+    /// Those that are served through this socket, of a browser that others share a uid with: who holds it was found out.
+    pub fn pinned(port: u16, socket: Listener) -> Self {
+        Self { port, uid: socket.uid, socket: Some(socket) }
     }
 
     /// The port.
@@ -51,6 +58,10 @@ impl Endpoint {
 
     fn listener(self) -> io::Result<Listener> {
         match listener(self.port)? {
+            Some(listener) if self.socket.is_some_and(|socket| socket != listener) => Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                format!("DevTools port {} is served by another socket than the browser's", self.port),
+            )),
             Some(listener) if listener.uid == self.uid => Ok(listener),
             Some(Listener { uid, .. }) => Err(io::Error::new(
                 io::ErrorKind::PermissionDenied,
@@ -147,6 +158,20 @@ mod tests {
         drop(socket);
         let error = Endpoint::new(port, own_uid()).connect().await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[tokio::test]
+    async fn f26_it_connects_to_a_pinned_socket_and_to_no_other_on_its_port() {
+        let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let endpoint = Endpoint::pinned(port, listener(port).unwrap().unwrap());
+        drop(endpoint.connect().await.unwrap());
+        drop(socket.accept().unwrap());
+        drop(socket);
+        assert_eq!(endpoint.connect().await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        let _another = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+        let error = endpoint.connect().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{error}");
     }
 
     #[test]

@@ -16,7 +16,7 @@ mod upkeep;
 
 pub use chromium::{Chromium, Places, Screen, Variables};
 pub use config::{Config, check_page};
-pub use devtools::{Client, Error as DevtoolsError};
+pub use devtools::{Client, Error as DevtoolsError, browser_path};
 pub use endpoint::{Endpoint, Ports};
 pub use profile_dir::{Error as ProfileError, Owner, ProfileDir, park_all};
 pub use tabs::watch_tabs;

@@ -8,9 +8,12 @@ use clap::{Args, Parser, Subcommand};
 
 use super::Exit;
 use super::profile_args::ProfileArgs;
+use crate::adspower::stand_in::Behaviour;
 use crate::auth::{MAX_TTL, Role};
 use crate::durations;
 use crate::ids::{ProfileName, SessionId, UserId};
+use crate::secret::Secret;
+use crate::session::Kind;
 
 /// Where the configuration is when nobody says otherwise.
 pub const DEFAULT_CONFIG: &str = "/etc/valetd/valetd.toml";
@@ -58,6 +61,9 @@ pub enum Command {
     Status(StatusArgs),
     /// Ask whether this machine can do it: each check with its remedy.
     Doctor(DoctorArgs),
+    /// Behave like AdsPower, for tests and for `valetd dev --adspower`.
+    #[command(hide = true, name = "adspower-stand-in")]
+    AdspowerStandIn(StandInArgs),
 }
 
 /// Arguments of `valetd run`.
@@ -83,6 +89,9 @@ pub struct DevArgs {
     /// The page to open.
     #[arg(long, value_name = "URL", conflicts_with = "no_browser")]
     pub url: Option<String>,
+    /// Run a stand-in for AdsPower as well, for sessions of kind adspower. It is not AdsPower, and opens plain Chromium.
+    #[arg(long)]
+    pub adspower: bool,
     /// Further settings, over those of dev.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -171,7 +180,10 @@ pub struct CreateSession {
     /// Its id; without one, the daemon makes it up.
     #[arg(long, value_name = "ID")]
     pub id: Option<SessionId>,
-    /// A profile that outlives the session.
+    /// What browser: chromium or adspower.
+    #[arg(long, value_name = "KIND", value_parser = kind)]
+    pub kind: Option<Kind>,
+    /// A profile that outlives the session; with the kind adspower, the id of one of AdsPower's.
     #[arg(long, value_name = "NAME")]
     pub profile: Option<ProfileName>,
     /// One of the user's profiles in the pool: the one that was used longest ago.
@@ -305,6 +317,40 @@ pub struct DoctorArgs {
     pub json: bool,
 }
 
+/// Arguments of the stand-in for AdsPower: those that AdsPower takes, and its own.
+#[derive(Debug, Args)]
+pub struct StandInArgs {
+    /// AdsPower's; whether its window is hidden. This one has none.
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, default_value_t = true)]
+    pub headless: bool,
+    /// What every call must show.
+    #[arg(long, value_name = "KEY", value_parser = secret)]
+    pub api_key: Secret<String>,
+    /// Where to listen, if that is free.
+    #[arg(long, value_name = "PORT")]
+    pub api_port: u16,
+    /// The browser that profiles are opened in.
+    #[arg(long, value_name = "PROGRAM", default_value = "/usr/bin/chromium")]
+    pub chromium: PathBuf,
+    /// A further argument of every browser; may be given several times.
+    #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
+    pub chromium_arg: Vec<String>,
+    /// A profile that is to be there; may be given several times.
+    #[arg(long, value_name = "ID")]
+    pub profile: Vec<String>,
+    /// What it does badly.
+    #[arg(long, value_name = "HOW", default_value = "well", value_parser = behaviour)]
+    pub behave: Behaviour,
+}
+
+fn secret(text: &str) -> Result<Secret<String>, String> {
+    Ok(Secret::new(text.to_owned()))
+}
+
+fn behaviour(text: &str) -> Result<Behaviour, String> {
+    Behaviour::parse(text).ok_or_else(|| "no such behaviour".to_owned())
+}
+
 fn ttl(text: &str) -> Result<Duration, String> {
     let ttl = durations::parse(text)?;
     // Tokens count whole seconds.
@@ -320,6 +366,11 @@ const MAX_WAIT: Duration = Duration::from_secs(120);
 
 fn wait(text: &str) -> Result<Duration, String> {
     durations::parse_within(text, &(Duration::from_secs(1)..=MAX_WAIT))
+}
+
+fn kind(text: &str) -> Result<Kind, String> {
+    let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == text);
+    kind.ok_or_else(|| format!("must be {}", Kind::ALL.map(Kind::as_str).join(" or ")))
 }
 
 fn size(text: &str) -> Result<(u16, u16), String> {
@@ -387,6 +438,7 @@ mod tests {
             "valetd session",
             "valetd session create",
             "valetd session create --user u --size 5",
+            "valetd session create --user u --kind opera",
             "valetd session create --user u --label x",
             "valetd session create --user u --wait --no-wait",
             "valetd session create --user u --timeout 121s",

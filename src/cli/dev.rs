@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -11,6 +12,7 @@ use super::output::{answer, complain};
 use super::place::{Place, StandInPlace, write_file, write_secret};
 use super::run::{exit_of, missing_program, runtime};
 use super::{DevArgs, Exit, TokenArgs, token};
+use crate::adspower::stand_in;
 use crate::app::{Addresses, App, Reload};
 use crate::auth::Role;
 use crate::config::{Config, load};
@@ -27,6 +29,8 @@ const USER: &str = "developer";
 const WELCOME: &str = "data:text/html,<title>valetd</title><body%20style='font:28px/1.5%20system-ui;margin:15vh%20auto;\
     max-width:24em'><h1>This%20browser%20runs%20in%20a%20sandbox.</h1><p>Click%20below%20and%20type:</p>\
     <input%20autofocus%20size=30%20style='font:inherit'>";
+/// The stand-in for AdsPower has this profile from the start.
+const STAND_IN_PROFILE: &str = "demo";
 /// Tokens outlive a working day.
 const TOKEN_TTL: Duration = Duration::from_secs(12 * 60 * 60);
 
@@ -136,6 +140,11 @@ fn configure(
         let further: toml::Table = text.parse().map_err(|error| failed(&error))?;
         merge(&mut table, further);
     }
+    if args.adspower {
+        let adspower = adspower_stand_in(place, &table)
+            .map_err(|error| format!("cannot set up the stand-in for AdsPower: {error}"))?;
+        merge(&mut table, adspower);
+    }
     let path = place.dir.join("valetd.toml");
     let text = toml::to_string(&table).map_err(|error| error.to_string())?;
     std::fs::write(&path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
@@ -177,6 +186,23 @@ fn settings(args: &DevArgs, place: &Place, control_plane: &str) -> toml::Table {
     table
 }
 
+/// The section of AdsPower with what stands in for it: a copy of this program that AdsPower's uid can get at.
+fn adspower_stand_in(place: &Place, settings: &toml::Table) -> std::io::Result<toml::Table> {
+    let dir = place.dir.join("stand-in");
+    std::fs::DirBuilder::new().mode(0o711).create(&dir)?;
+    std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o711))?;
+    let program = dir.join(stand_in::WORD);
+    std::fs::copy("/proc/self/exe", &program)?;
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755))?;
+    let key = place.dir.join("adspower_api_key");
+    write_secret(&key)?;
+    let chromium = settings.get("browser").and_then(|browser| browser.get("program"));
+    let mut args = vec![format!("--profile={STAND_IN_PROFILE}")];
+    args.extend(chromium.and_then(toml::Value::as_str).map(|program| format!("--chromium={program}")));
+    let value = json!({ "adspower": { "enabled": true, "program": program, "api_key": key, "args": args } });
+    toml::Table::try_from(value).map_err(std::io::Error::other)
+}
+
 /// `from` over `into`, table by table.
 fn merge(into: &mut toml::Table, from: toml::Table) {
     for (key, value) in from {
@@ -199,6 +225,8 @@ struct Links {
     display: Option<String>,
     authority: Option<PathBuf>,
     secret_file: PathBuf,
+    /// Where the settings are, if a stand-in for AdsPower runs.
+    stand_in: Option<PathBuf>,
 }
 
 /// Why there are no links to show.
@@ -250,6 +278,7 @@ fn links(
         display: display.map(|address| format!(":{}", address.number)),
         authority: facts.display.as_ref().map(|display| display.authority.to_path_buf()),
         secret_file: place.secret(),
+        stand_in: config.adspower.is_some().then(|| place.dir.join("valetd.toml")),
     })
 }
 
@@ -278,6 +307,7 @@ impl Links {
             "display": self.display,
             "xauthority": self.authority,
             "secret_file": self.secret_file,
+            "adspower_stand_in": self.stand_in.is_some(),
             "pid": std::process::id(),
         })
     }
@@ -290,8 +320,12 @@ impl Links {
         } else {
             "\nNot root: the browser runs as your own user, without a uid of its own.\n"
         };
+        let stand_in = self.stand_in.as_ref().map_or_else(String::new, |settings| format!(
+            "\nA stand-in for AdsPower runs. It is not AdsPower, and opens plain Chromium:\n\n  valetd session create --config {} --user {USER} --kind adspower --profile {STAND_IN_PROFILE}\n",
+            settings.display(),
+        ));
         format!(
-            "\nThe sandbox is up.\n\n  look and act   {}\n  look only      {}\n  health         {}/health\n  reports        {}/\n{shared_uid}\nCtrl-C ends it and leaves nothing behind.\n",
+            "\nThe sandbox is up.\n\n  look and act   {}\n  look only      {}\n  health         {}/health\n  reports        {}/\n{shared_uid}{stand_in}\nCtrl-C ends it and leaves nothing behind.\n",
             self.viewer_url(controller),
             self.viewer_url(spectator),
             self.api,

@@ -243,19 +243,20 @@ fn memory() -> Check {
 fn uid_range(config: &Config) -> Check {
     let (first, count) = (config.host.first_uid, config.host.uid_count);
     let range = first..first.saturating_add(count);
+    let adspower = config.adspower.as_ref().map(|adspower| adspower.uid);
     let taken = std::fs::read_to_string("/etc/passwd").unwrap_or_default().lines().find_map(|line| {
         let mut fields = line.split(':');
         let name = fields.next()?.to_owned();
         let uid = fields.nth(1)?.parse::<u32>().ok()?;
-        range.contains(&uid).then_some((name, uid))
+        (range.contains(&uid) || adspower == Some(uid)).then_some((name, uid))
     });
     let shown = format!("{first} to {}", range.end.saturating_sub(1));
     match taken {
         None => Check::ok("uids", format!("{shown} are free for sessions")),
         Some((name, uid)) => Check::fail(
             "uids",
-            format!("uid {uid} in the range {shown} is {name}'s"),
-            "set host.first_uid to a free range",
+            format!("uid {uid} is {name}'s, and was to be a session's ({shown}) or AdsPower's"),
+            "set host.first_uid to a free range, adspower.uid to a free uid beside it",
         ),
     }
 }

@@ -4,11 +4,11 @@ use std::env;
 use std::io::{stderr, stdout};
 use std::path::PathBuf;
 
-use super::{Command, Exit, args, check, dev, doctor, profile, run, session, status, token};
+use super::{Command, Exit, args, check, dev, doctor, profile, run, session, stand_in, status, token};
 
 /// Parses the command line of this process, runs what it says, and gives back how it went.
 pub fn main() -> Exit {
-    let cli = match args::parse(env::args_os()) {
+    let cli = match args::parse(stand_in::named(env::args_os())) {
         Ok(cli) => cli,
         Err(exit) => return exit,
     };
@@ -24,5 +24,6 @@ pub fn main() -> Exit {
         Command::Profile(args) => profile::run(&args, &mut out, &mut err),
         Command::Status(args) => status::run(&args, &mut out, &mut err),
         Command::Doctor(args) => doctor::run(&args, credentials, &mut out, &mut err),
+        Command::AdspowerStandIn(args) => stand_in::run(&args, env::var_os("HOME"), &mut err),
     }
 }

@@ -18,11 +18,13 @@ pub mod profile_args;
 mod rehearsal;
 pub mod run;
 pub mod session;
+pub mod stand_in;
 pub mod status;
 pub mod token;
 
 pub use args::{
-    CheckArgs, Cli, Command, DevArgs, DoctorArgs, RunArgs, SessionArgs, StatusArgs, TokenArgs, parse,
+    CheckArgs, Cli, Command, DevArgs, DoctorArgs, RunArgs, SessionArgs, StandInArgs, StatusArgs, TokenArgs,
+    parse,
 };
 pub use entry::main;
 pub use exit::Exit;

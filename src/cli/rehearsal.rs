@@ -41,7 +41,7 @@ async fn rehearse(host: &HostConfig, dir: &Path) -> Result<Found, String> {
         hide_processes: host.isolation.hide_processes,
     };
     let space = system.space(&spec).await.map(drop).map_err(|error| chain(&error));
-    let filter = match filter(&system, host).await {
+    let filter = match filter(&system, host, None).await {
         Ok(None) => None,
         Ok(Some(firewall)) => Some(firewall.remove().await.map_err(|error| chain(&error))),
         Err(error) => Some(Err(chain(&error))),

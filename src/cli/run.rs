@@ -88,6 +88,9 @@ pub(super) fn programs(config: &Config) -> Vec<(&'static str, &Path, &'static st
     programs.extend(
         session.browser.iter().map(|browser| ("browser.program", browser.program.as_path(), "chromium")),
     );
+    if let Some(adspower) = &config.adspower {
+        programs.push(("adspower.program", adspower.program.as_path(), "AdsPower's own package"));
+    }
     if config.host.isolation.filters() {
         programs.push((NFT_KEY, config.host.isolation.nft.as_path(), "nftables"));
     }

@@ -85,6 +85,7 @@ fn body_of(args: &CreateSession) -> Value {
     let duration = |duration: Option<Duration>| duration.map(|duration| json!(durations::write(duration)));
     put("user_id", Some(json!(args.user)));
     put("session_id", args.id.as_ref().map(|id| json!(id)));
+    put("kind", args.kind.map(|kind| json!(kind.as_str())));
     put("profile", args.profile.as_ref().map(|profile| json!(profile)));
     put("pool", args.pool.then_some(Value::Bool(true)));
     put("start_url", text(&args.url));

@@ -67,6 +67,7 @@ fn table(status: &Value, now: f64) -> String {
     )];
     lines.extend(host(&status["health"]["host"]).map(|host| format!("host {host}")));
     lines.extend(notice(&status["health"]["notice"], now).map(|notice| format!("notice {notice}")));
+    lines.extend(adspower(&status["health"]["components"], now));
     for session in status["sessions"].as_array().into_iter().flatten() {
         lines.push(String::new());
         lines.push(format!(
@@ -110,6 +111,16 @@ fn host(host: &Value) -> Option<String> {
     Some(format!("{id}  {}", parts.join(", ")))
 }
 
+/// AdsPower, where the host has it.
+fn adspower(components: &Value, now: f64) -> Option<String> {
+    let parts = components.as_array()?;
+    let part = parts.iter().find(|part| part["name"] == "adspower" && part["session"].is_null())?;
+    let pid = part["pid"].as_u64().map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+    let why = part["reason"].as_str().map(|reason| format!(", {reason}")).unwrap_or_default();
+    let since = age((now - part["since"].as_f64().unwrap_or(now)).max(0.0));
+    Some(format!("adspower{pid}  {} for {since}{why}", part["status"].as_str().unwrap_or("-")))
+}
+
 /// What was announced about it.
 fn notice(notice: &Value, now: f64) -> Option<String> {
     let kind = notice["kind"].as_str()?;
@@ -146,6 +157,10 @@ mod tests {
                     "region": "eu-central-1", "zone": "eu-central-1a", "address": "10.0.0.5",
                 },
                 "notice": { "kind": "spot_interruption", "what": "terminate", "at": 1093.0, "since": 973.0 },
+                "components": [
+                    { "name": "manager", "status": "ok", "pid": 7, "since": 0.0, "starts": 1 },
+                    { "name": "adspower", "status": "failing", "pid": 9, "since": 940.0, "starts": 2, "reason": "no answer" },
+                ],
             },
             "pid": 7, "uptime_seconds": 7300,
             "sessions": [{
@@ -161,7 +176,8 @@ mod tests {
             table(&status, 1000.0),
             "valetd 0.1.0 (pid 7), degraded, up 2h\n\
              host i-1234abcd  ec2, m7i.large, spot, eu-central-1a, 10.0.0.5\n\
-             notice spot_interruption (terminate), in 1m\n\n\
+             notice spot_interruption (terminate), in 1m\n\
+             adspower (pid 9)  failing for 1m, no answer\n\n\
              session s1  degraded  display :5  viewers 1 acting, 2 looking\n\
              \u{20} SERVICE    STATUS         PID   SINCE STARTS  WHY\n\
              \u{20} xvfb       ok              11      1m      1\n\

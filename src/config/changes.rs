@@ -35,6 +35,7 @@ pub fn differences(old: &Config, new: &Config) -> Vec<Change> {
         ("profiles", old.profiles != new.profiles, false),
         ("display", display, false),
         ("browser", old_session.browser != new_session.browser, false),
+        ("adspower", old.adspower != new.adspower, false),
         ("gateway.listen", old_gateway.listen != new_gateway.listen, false),
         ("gateway.public_url", old_gateway.public_url != new_gateway.public_url, false),
         ("gateway.tls_certificate", old_gateway.tls != new_gateway.tls, false),

@@ -106,7 +106,11 @@ impl Document {
             None => Table::new(),
             Some(Value::Table(table)) => table,
             Some(other) => {
-                let show = if path.starts_with("auth") { Show::Redacted } else { Show::Value };
+                let show = if ["auth", "adspower"].iter().any(|secret| path.starts_with(secret)) {
+                    Show::Redacted
+                } else {
+                    Show::Value
+                };
                 let value = Some(shown(&other, show));
                 let problem = format!("must be a table: [{path}]");
                 self.mistakes.push(Mistake { key: path.clone(), value, variable: None, problem });

@@ -22,11 +22,11 @@ const DEFAULT_RUNTIME_DIR: &str = "/run/valetd";
 const DEFAULT_FIRST_UID: u32 = 20_000;
 const DEFAULT_UID_COUNT: u32 = 10_000;
 /// Distributions give ids below to the system and to people's first accounts.
-const LEAST_UID: u32 = 1_000;
+pub(super) const LEAST_UID: u32 = 1_000;
 /// Ids above are negative for programs that keep them in an `int`.
-const MOST_UID: u32 = 2_147_483_646;
+pub(super) const MOST_UID: u32 = 2_147_483_646;
 /// `nobody`, and the "no id" of 16-bit programs.
-const RESERVED_UIDS: [u32; 2] = [65_534, 65_535];
+pub(super) const RESERVED_UIDS: [u32; 2] = [65_534, 65_535];
 /// Less than systemd's default `TimeoutStopSec` (90 s), and enough for a browser to write its profile.
 const DEFAULT_DRAIN_BUDGET: Duration = Duration::from_secs(25);
 

@@ -11,7 +11,9 @@ use super::document::Document;
 use super::mistake::{ConfigErrors, Mistake};
 use super::secrets::{Files, Wanted};
 use super::settings::Config;
-use super::{auth, browser, cdp, control_plane, gateway, host, identity, isolation, profiles, sessions};
+use super::{
+    adspower, auth, browser, cdp, control_plane, gateway, host, identity, isolation, profiles, sessions,
+};
 
 /// Variables that begin so are ours: `VALETD_GATEWAY__LISTEN` sets `gateway.listen`.
 pub const ENVIRONMENT_PREFIX: &str = "VALETD_";
@@ -105,6 +107,7 @@ fn check_all(
     let profiles = profiles::profiles(&mut document);
     let display = host::display(&mut document);
     let browser = browser::browser(&mut document);
+    let adspower = adspower::adspower(&mut document, &host, read);
     let cdp = cdp::cdp(&mut document);
     let gateway = gateway::gateway(&mut document, cdp);
     let (auth, signing_key) = auth::auth(&mut document, read);
@@ -126,6 +129,7 @@ fn check_all(
         identity,
         session,
         rules,
+        adspower,
         profiles,
         gateway,
         auth,

@@ -1,11 +1,12 @@
 //! The settings of the daemon: a TOML file, the environment over it, and secrets from files of their own.
 //!
 //! [`load`] gives back a [`Config`] that cannot be wrong, or every mistake at once. `document` reads values and knows the
-//! key paths; `host`, `browser`, `gateway` and `auth` hold a section's keys, defaults and ranges; [`resolved`] prints
+//! key paths; `host`, `browser`, `adspower`, `gateway` and `auth` hold a section's keys, defaults and ranges; [`resolved`] prints
 //! what is in force; [`differences`] says what a reload would change.
 //!
 //! **Invariant:** the environment and the files come in as arguments; nothing here reads a global.
 
+mod adspower;
 mod auth;
 mod browser;
 mod cdp;

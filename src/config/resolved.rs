@@ -26,6 +26,7 @@ pub fn resolved(config: &Config) -> String {
     page.text("ec2_endpoint", &config.identity.ec2_endpoint);
     page.bare("drain_on_rebalance", config.identity.drain_on_rebalance);
     session(&mut page, config);
+    adspower(&mut page, config);
     gateway(&mut page, config);
     page.section("cdp");
     page.list("deny", &config.gateway.cdp.deny);
@@ -187,6 +188,23 @@ fn profiles(page: &mut Page, profiles: &profile::Settings) {
     page.list("proxies", &profiles.proxies.iter().map(ToString::to_string).collect::<Vec<_>>());
     page.text("proxy_rotation", profiles.rotation.as_str());
     page.text("quota", profiles.quota.map_or_else(|| "none".to_owned(), write_size));
+}
+
+fn adspower(page: &mut Page, config: &Config) {
+    page.section("adspower");
+    page.bare("enabled", config.adspower.is_some());
+    let Some(adspower) = &config.adspower else {
+        for key in ["program", "args", "port", "api_key", "uid", "pace"] {
+            page.comment(key, "not used");
+        }
+        return;
+    };
+    page.path("program", &adspower.program);
+    page.list("args", &adspower.args);
+    page.bare("port", adspower.port);
+    page.text("api_key", format_args!("<{} bytes>", adspower.api_key.expose().len()));
+    page.bare("uid", adspower.uid);
+    page.text("pace", adspower.pace.map_or_else(|| "auto".to_owned(), durations::write));
 }
 
 fn gateway(page: &mut Page, config: &Config) {

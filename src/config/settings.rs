@@ -17,6 +17,8 @@ pub struct Config {
     pub rules: crate::session::Rules,
     /// How profiles rotate.
     pub profiles: crate::profile::Settings,
+    /// AdsPower, where sessions of that kind are to be had.
+    pub adspower: Option<crate::adspower::Config>,
     /// The public listener.
     pub gateway: crate::gateway::Config,
     /// Whose tokens are good.

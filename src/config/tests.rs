@@ -343,3 +343,23 @@ fn a_file_and_its_credential_are_read_from_disk() {
     let [KeyConfig::SharedSecret { secret, .. }] = &config.auth.keys[..] else { panic!("one secret") };
     assert_eq!(secret.expose(), b"0123456789abcdef0123456789abcdef");
 }
+
+#[test]
+fn adspower_is_off_unless_it_is_wanted_and_its_key_is_shown_by_its_length() {
+    assert_eq!(checked(KEY).unwrap().adspower, None);
+    let config = fixture("adspower.toml");
+    let text = resolved(&config);
+    assert!(text.contains("api_key = \"<27 bytes>\"\nuid = 19000\npace = \"500ms\"\n"), "{text}");
+    assert!(!text.contains("adspower-key-for-tests"), "{text}");
+    assert!(!format!("{config:?}").contains("adspower-key-for-tests"));
+    let again = text.replace("<32 bytes>", "jwt_secret").replace("<27 bytes>", "adspower_api_key");
+    assert_eq!(resolved(&checked(&again).unwrap()), text);
+    let parts: Vec<_> =
+        differences(&checked(KEY).unwrap(), &config).iter().map(|change| change.part).collect();
+    assert_eq!(parts, ["adspower"]);
+    let key = format!("{KEY}adspower = {{ enabled = true, api_key = \"adspower_api_key\" }}");
+    let adspower = checked(&key).unwrap().adspower.unwrap();
+    assert_eq!((adspower.uid, adspower.port, adspower.pace), (19_999, 50_325, None));
+    let mistakes = checked(&format!("{KEY}adspower.enabled = true")).map(drop).unwrap_err().to_string();
+    assert_eq!(mistakes, "adspower.api_key: must name the credential that holds AdsPower's API key");
+}

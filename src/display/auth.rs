@@ -30,6 +30,12 @@ impl Cookie {
         Ok(Self(Secret::new(bytes)))
     }
 
+    /// One that a test knows.
+    #[cfg(test)]
+    pub(super) fn of(bytes: [u8; COOKIE_BYTES]) -> Self {
+        Self(Secret::new(bytes))
+    }
+
     /// The bytes, as they go to the X server.
     pub fn expose(&self) -> &[u8] {
         self.0.expose()
@@ -42,7 +48,7 @@ impl Cookie {
     /// When the file exists or cannot be written.
     pub fn write(&self, path: &Path, owner: Option<Identity>) -> std::io::Result<()> {
         let mut file: File = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        file.write_all(&self.entry())?;
+        file.write_all(&self.entry(""))?;
         if let Some(owner) = owner {
             fchown(&file, Some(owner.uid), Some(owner.gid))?;
         }
@@ -50,10 +56,10 @@ impl Cookie {
     }
 
     /// One record of Xauth(7): family, address, display number, protocol and data, each but the first with its length,
-    /// big-endian.
-    fn entry(&self) -> Vec<u8> {
+    /// big-endian. Without a number it is good for any display.
+    pub(super) fn entry(&self, number: &str) -> Vec<u8> {
         let mut record = FAMILY_WILD.to_be_bytes().to_vec();
-        for field in [&b""[..], b"", PROTOCOL.as_bytes(), self.expose()] {
+        for field in [&b""[..], number.as_bytes(), PROTOCOL.as_bytes(), self.expose()] {
             let length = u16::try_from(field.len()).unwrap_or(u16::MAX);
             record.extend_from_slice(&length.to_be_bytes());
             record.extend_from_slice(field);

@@ -3,6 +3,7 @@
 //! **Invariant:** no display runs without a cookie, and only its session's uid and the daemon can read that cookie.
 
 mod auth;
+mod authority;
 mod client;
 pub mod config;
 mod connection;
@@ -12,6 +13,7 @@ pub mod screen;
 mod xvfb;
 
 pub use auth::Cookie;
+pub use authority::Authority;
 pub use config::Config;
 pub use connection::{Connection, Error};
 pub use number::{Reservation, ReserveError};

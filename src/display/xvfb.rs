@@ -80,6 +80,16 @@ impl Display {
         (&self.screen, self.owner)
     }
 
+    /// Whose uid the server has, where that is not the daemon's.
+    pub fn owner(&self) -> Option<u32> {
+        self.owner
+    }
+
+    /// What clients of it show, for those who get a file of their own.
+    pub fn cookie(&self) -> Cookie {
+        self.cookie.clone()
+    }
+
     /// A connection to the running X server.
     ///
     /// # Errors

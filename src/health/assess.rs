@@ -365,6 +365,18 @@ mod tests {
         let situation = situation();
         let hung = own(ComponentStatus::Failing, ComponentStatus::Ok);
         assert_eq!(assess(hung, &ready, &situation).status, HealthStatus::Failing);
+        for (status, word) in [
+            (ComponentStatus::Starting, HealthStatus::Ok),
+            (ComponentStatus::Failing, HealthStatus::Degraded),
+            (ComponentStatus::Ok, HealthStatus::Ok),
+        ] {
+            let adspower = component("adspower", status, Some("killed by signal 9: its last words"));
+            let mut own = well();
+            own.others.push(adspower);
+            let health = assess(own, &ready, &situation);
+            assert_eq!(health.status, word, "{status:?}");
+            assert_eq!(health.components[2].component.reason.as_deref(), Some("killed by signal 9"));
+        }
         let disk_full = own(ComponentStatus::Ok, ComponentStatus::Failing);
         assert_eq!(assess(disk_full, &ready, &situation).status, HealthStatus::Degraded);
     }

@@ -7,10 +7,13 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::assess::{Health, OwnParts, Situation, assess};
+use crate::adspower::AdsPower;
 use crate::identity::{Announced, Facts};
 use crate::ids::SessionId;
 use crate::links::Links;
-use crate::session::{Component, ComponentStatus, Events, ManagerHandle, SessionState, Sessions};
+use crate::session::{
+    Component, ComponentStatus, Events, ManagerHandle, SessionState, Sessions, adspower_component,
+};
 use crate::store::StoreHealth;
 
 /// For the round trip through the session manager that each look makes.
@@ -40,6 +43,8 @@ pub struct SurveyParams {
     pub links: Links,
     /// Further parts.
     pub parts: Vec<Part>,
+    /// AdsPower, where the host has it.
+    pub adspower: Option<AdsPower>,
 }
 
 /// Tells how the host is. Cheap to clone.
@@ -99,7 +104,7 @@ impl Survey {
 
     /// How everything is.
     pub async fn health(&self) -> Health {
-        let SurveyParams { sessions, store, announced, fixed, parts, .. } = &self.params;
+        let SurveyParams { sessions, store, announced, fixed, parts, adspower, .. } = &self.params;
         let draining = self.is_draining();
         let (status, reason) = match self.manager.ping(MANAGER_DEADLINE).await {
             Ok(()) => (ComponentStatus::Ok, None),
@@ -116,7 +121,9 @@ impl Survey {
             }
         };
         let store = Component { name: "store", status, since, reason, pid: None, starts: 1 };
-        let others = std::iter::once(store).chain(parts.iter().map(|part| part.borrow().clone())).collect();
+        let further = parts.iter().map(|part| part.borrow().clone());
+        let others =
+            std::iter::once(store).chain(further).chain(adspower.as_ref().map(adspower_component)).collect();
         let mut statuses: Vec<_> =
             sessions.all().iter().map(|session| (session.id().clone(), session.status())).collect();
         statuses.sort_by(|(a, _), (b, _)| a.cmp(b));

@@ -70,6 +70,15 @@ pub enum Denial {
     /// This host has no such browser.
     #[error("this host has no browser of kind {}", .0.as_str())]
     KindUnavailable(Kind),
+    /// AdsPower opens profiles, and none was named.
+    #[error("a session of kind adspower needs the id of a profile of AdsPower's")]
+    ProfileNeeded,
+    /// AdsPower has its own way for that.
+    #[error("{what} cannot be set for a session of kind adspower: it belongs to its profile in AdsPower")]
+    OfTheProfile {
+        /// Which field.
+        what: &'static str,
+    },
     /// The key was used for another request.
     #[error("the idempotency key was used for another request")]
     KeyReused,

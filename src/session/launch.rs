@@ -11,6 +11,7 @@ use super::places::{self, RuntimeDir};
 use super::spec::Parts;
 use super::status::BROWSER;
 use super::viewer::Facts;
+use crate::adspower::AdsPower;
 use crate::browser::{Chromium, Owner, Places, Ports, ProfileDir, ProfileError, Screen};
 use crate::display::{Cookie, Reservation, ReserveError, Xvfb, screen};
 use crate::ids::ProfileName;
@@ -70,7 +71,7 @@ pub enum Error {
 }
 
 /// Where and for whom a session is put together.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Site {
     pub(super) host: Arc<HostConfig>,
     /// Its place on the host.
@@ -79,6 +80,8 @@ pub(super) struct Site {
     pub(super) identity: Option<Identity>,
     /// For its browser; all sessions share them.
     pub(super) devtools_ports: Arc<Ports>,
+    /// Where the host has it.
+    pub(super) adspower: Option<AdsPower>,
 }
 
 impl Site {

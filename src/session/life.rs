@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
+use super::adspower;
 use super::ends::{Ending, expired, hurried, idle, not_started, told};
 use super::events::Happening;
 use super::external;
@@ -128,6 +129,8 @@ struct Standing {
     backend: Backend,
     facts: Facts,
     browser: Option<Arc<Chromium>>,
+    /// One that AdsPower opens.
+    opened: Option<crate::adspower::browser::Browser>,
     ground: Ground,
 }
 
@@ -258,7 +261,7 @@ impl Life {
             }
         }
         match self.group_on(&ground, parts, limits, hold_browser).await {
-            Ok((mut scope, group, Assembly { picture, facts, browser, .. })) => {
+            Ok((mut scope, group, Assembly { picture, mut facts, browser, .. })) => {
                 group.rename(label);
                 let is_external = matches!(parts.rfb, RfbSource::External(_));
                 let backend = match picture {
@@ -269,7 +272,12 @@ impl Life {
                         Backend::Native { screen, studio: Studio::default() }
                     }
                 };
-                Ok(Standing { scope, group, backend, facts, browser, ground })
+                let of_adspower = self.site.adspower.as_ref().zip(parts.adspower.as_ref());
+                let opened = of_adspower.and_then(|(adspower, wanted)| {
+                    let size = (parts.display.width, parts.display.height);
+                    adspower::open(&mut scope, adspower, wanted, &mut facts, (group.status(), size, label))
+                });
+                Ok(Standing { scope, group, backend, facts, browser, opened, ground })
             }
             Err(error) => {
                 self.give_back(ground).await;
@@ -341,8 +349,10 @@ impl Life {
             }
             _ => None,
         };
+        let opened = standing.opened.as_ref().map(|browser| adspower::follow(&mut standing.scope, browser));
         let end = watch::Sender::new(None);
-        let sources = Sources { services: standing.group.status(), external, end: end.subscribe() };
+        let beside = external.or(opened);
+        let sources = Sources { services: standing.group.status(), beside, end: end.subscribe() };
         let status = watch::Sender::new(sources.derive(None));
         let inner = Arc::new(Inner {
             about: About {
@@ -412,8 +422,11 @@ impl Life {
 
     /// Ends the session's processes, however long that takes, and gives back what it had.
     async fn take_down(&self, standing: Standing, mut ending: Ending) {
-        let Standing { mut scope, group, ground, browser, facts, .. } = standing;
+        let Standing { mut scope, group, ground, browser, facts, opened, .. } = standing;
         drop((browser, facts));
+        if let Some(opened) = opened {
+            adspower::close(&opened, &ending, self.ending.clone()).await;
+        }
         let mut is_said = false;
         loop {
             let left = ending.deadline.saturating_duration_since(Instant::now());

@@ -5,6 +5,7 @@
 //! [`ViewerTicket`] and never learns what is behind it.
 
 mod admission;
+mod adspower;
 mod cdp;
 pub mod config;
 mod directory;
@@ -33,6 +34,7 @@ mod telling;
 mod viewer;
 
 pub use admission::Denial;
+pub use adspower::{adspower, adspower_component, start_adspower};
 pub use cdp::{AutomationCount, BrowserEnd, CdpPaths};
 pub use config::{Capacity, Config, HostConfig, Isolation, Network, Rules};
 pub use directory::{Occupancy, Sessions};

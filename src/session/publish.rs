@@ -18,8 +18,8 @@ use crate::supervise::GroupStatus;
 #[derive(Clone)]
 pub(super) struct Sources {
     pub(super) services: watch::Receiver<GroupStatus>,
-    /// An RFB server that somebody else runs.
-    pub(super) external: Option<watch::Receiver<Component>>,
+    /// What is not among them: an RFB server that somebody else runs, or a browser that AdsPower opened.
+    pub(super) beside: Option<watch::Receiver<Component>>,
     /// Why the session ends, once it does.
     pub(super) end: watch::Receiver<Option<End>>,
 }
@@ -27,14 +27,14 @@ pub(super) struct Sources {
 impl Sources {
     /// The status now, by what it was before.
     pub(super) fn derive(&self, ready: Option<SystemTime>) -> SessionStatus {
-        let external = self.external.as_ref().map(|component| component.borrow().clone());
-        SessionStatus::derive(&self.services.borrow(), external.as_ref(), self.end.borrow().clone(), ready)
+        let beside = self.beside.as_ref().map(|component| component.borrow().clone());
+        SessionStatus::derive(&self.services.borrow(), beside.as_ref(), self.end.borrow().clone(), ready)
     }
 
     /// Waits for a change; `false` when there will be none any more.
     async fn changed(&mut self) -> bool {
-        let external_changed = async {
-            let changed = match &mut self.external {
+        let beside_changed = async {
+            let changed = match &mut self.beside {
                 Some(component) => component.changed().await.is_ok(),
                 None => false,
             };
@@ -46,7 +46,7 @@ impl Sources {
         tokio::select! {
             result = self.services.changed() => result.is_ok(),
             result = self.end.changed() => result.is_ok(),
-            () = external_changed => true,
+            () = beside_changed => true,
         }
     }
 }

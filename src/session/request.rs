@@ -20,7 +20,7 @@ pub struct CreateRequest {
     pub user: UserId,
     /// What browser.
     pub kind: Kind,
-    /// A profile that outlives it. Without one, the browser starts blank and leaves nothing.
+    /// A profile that outlives it. Without one, the browser starts blank and leaves nothing. Of kind AdsPower, its id there.
     pub profile: Option<ProfileName>,
     /// Has the pool choose a profile of the user's; not together with one that is named.
     pub pool: bool,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use super::admission::Denial;
+use super::adspower::Wanted;
 use super::config::{Config, Rules};
 use super::record::{End, SessionRecord, Warmth};
 use super::request::{CreateRequest, Kind};
@@ -16,6 +17,9 @@ use crate::store::SessionKey;
 use crate::sys::Limits;
 use crate::vnc::RfbSource;
 use crate::{browser, display};
+
+/// The page of a host that names none.
+const BLANK: &str = "about:blank";
 
 /// What a session is made of.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,6 +48,8 @@ pub(super) struct Parts {
     pub(super) display: display::Config,
     pub(super) rfb: RfbSource,
     pub(super) browser: Option<browser::Config>,
+    /// In its place, one that AdsPower opens.
+    pub(super) adspower: Option<Wanted>,
 }
 
 impl Spec {
@@ -66,7 +72,7 @@ impl Spec {
         }
     }
 
-    /// The session that `request` asks for under `id`.
+    /// The session that `request` asks for under `id`, on a host with or without AdsPower.
     ///
     /// # Errors
     /// When it asks for more than the host gives.
@@ -75,21 +81,33 @@ impl Spec {
         id: SessionId,
         template: &Config,
         rules: &Rules,
+        has_adspower: bool,
     ) -> Result<Self, Denial> {
         let mut made_of = Parts::of(template);
         // Whatever the picture of the configuration's own session, a requested one shows its own display.
         let own_picture = !matches!(made_of.rfb, RfbSource::External(_));
-        let (Kind::Chromium, Some(browser), true) = (request.kind, &mut made_of.browser, own_picture) else {
-            return Err(Denial::KindUnavailable(request.kind));
-        };
-        if let Some(name) = request.env.keys().find(|name| !rules.allowed_env.contains(name)) {
-            return Err(Denial::VariableNotAllowed(name.clone()));
+        let unavailable = || Denial::KindUnavailable(request.kind);
+        if !own_picture {
+            return Err(unavailable());
         }
-        if let Some(url) = request.start_url {
-            browser.start_url = url;
+        match request.kind {
+            Kind::Chromium => {
+                let browser = made_of.browser.as_mut().ok_or_else(unavailable)?;
+                if let Some(name) = request.env.keys().find(|name| !rules.allowed_env.contains(name)) {
+                    return Err(Denial::VariableNotAllowed(name.clone()));
+                }
+                if let Some(url) = request.start_url {
+                    browser.start_url = url;
+                }
+                browser.proxy = request.proxy;
+                browser.env = request.env;
+            }
+            Kind::AdsPower if !has_adspower => return Err(unavailable()),
+            Kind::AdsPower => {
+                let template = made_of.browser.take();
+                made_of.adspower = Some(wanted(&request, template)?);
+            }
         }
-        browser.proxy = request.proxy;
-        browser.env = request.env;
         if let Some((width, height)) = request.display_size {
             (made_of.display.width, made_of.display.height) = (width, height);
         }
@@ -119,6 +137,10 @@ impl Spec {
     /// Gives it the profile that it was lent. A proxy of its own request wins.
     pub(super) fn lend(&mut self, lease: Lease) {
         self.profile = Some(lease.profile.clone());
+        if let Some(wanted) = &mut self.made_of.adspower {
+            // The pool's names are a part of what AdsPower's may be.
+            wanted.profile = lease.external.as_ref().and_then(|external| external.as_str().parse().ok());
+        }
         if let (Kind::Chromium, Some(browser)) = (self.kind, &mut self.made_of.browser)
             && browser.proxy.is_none()
         {
@@ -169,8 +191,30 @@ impl Spec {
 
 impl Parts {
     pub(super) fn of(config: &Config) -> Self {
-        Self { display: config.display.clone(), rfb: config.rfb.clone(), browser: config.browser.clone() }
+        Self {
+            display: config.display.clone(),
+            rfb: config.rfb.clone(),
+            browser: config.browser.clone(),
+            adspower: None,
+        }
     }
+}
+
+/// What AdsPower is to open. What a browser of its own would be given belongs to the profile there.
+fn wanted(request: &CreateRequest, template: Option<browser::Config>) -> Result<Wanted, Denial> {
+    if request.proxy.is_some() {
+        return Err(Denial::OfTheProfile { what: "proxy" });
+    }
+    if !request.env.is_empty() {
+        return Err(Denial::OfTheProfile { what: "env" });
+    }
+    // Names of ours are a part of what AdsPower's may be.
+    let profile = request.profile.as_ref().and_then(|profile| profile.as_str().parse().ok());
+    if profile.is_none() && !request.pool {
+        return Err(Denial::ProfileNeeded);
+    }
+    let of_template = || template.map_or_else(|| BLANK.to_owned(), |browser| browser.start_url);
+    Ok(Wanted { profile, start_url: request.start_url.clone().unwrap_or_else(of_template) })
 }
 
 /// What was asked for, within what there is at the most; all of that where nothing was.
@@ -248,7 +292,7 @@ pub(super) mod tests {
     }
 
     fn spec(request: CreateRequest) -> Result<Spec, Denial> {
-        Spec::requested(request, "s1".parse().unwrap(), &template(), &rules())
+        Spec::requested(request, "s1".parse().unwrap(), &template(), &rules(), false)
     }
 
     #[test]
@@ -294,6 +338,42 @@ pub(super) mod tests {
         for (request, denial) in cases {
             assert_eq!(spec(request), Err(denial));
         }
+    }
+
+    #[test]
+    fn a_session_of_adspowers_is_a_profile_on_a_display_and_nothing_that_the_profile_has_itself() {
+        let ads = |request: CreateRequest| {
+            let request = CreateRequest { kind: Kind::AdsPower, ..request };
+            Spec::requested(request, "s1".parse().unwrap(), &template(), &rules(), true)
+        };
+        let profile = Some("k1abc".parse().unwrap());
+        let named = || CreateRequest { profile: profile.clone(), ..request() };
+        let page = Some("https://example.org/".to_owned());
+        let made_of = ads(CreateRequest { start_url: page, ..named() }).unwrap().made_of;
+        assert_eq!((made_of.browser, made_of.display), (None, template().display));
+        let wanted = made_of.adspower.unwrap();
+        assert_eq!(
+            (wanted.profile, wanted.start_url),
+            (Some("k1abc".parse().unwrap()), "https://example.org/".to_owned())
+        );
+        assert_eq!(ads(request()), Err(Denial::ProfileNeeded));
+        let mut pooled = ads(CreateRequest { pool: true, ..request() }).unwrap();
+        assert_eq!(pooled.made_of.adspower.as_ref().unwrap().profile, None);
+        pooled.lend(Lease {
+            profile: "pool-1".parse().unwrap(),
+            kind: Kind::AdsPower,
+            external: Some("k2def".parse().unwrap()),
+            fence: 1,
+            proxy: None,
+            fingerprint: None,
+        });
+        assert_eq!(pooled.made_of.adspower.unwrap().profile, Some("k2def".parse().unwrap()));
+        let proxy = Some("http://h:1".parse().unwrap());
+        assert_eq!(ads(CreateRequest { proxy, ..named() }), Err(Denial::OfTheProfile { what: "proxy" }));
+        let env = BTreeMap::from([("TZ".into(), "UTC".into())]);
+        assert_eq!(ads(CreateRequest { env, ..named() }), Err(Denial::OfTheProfile { what: "env" }));
+        let parts = Parts::of(&template());
+        assert!(!ads(named()).unwrap().fits_display_of(&parts, rules().limits), "no spare serves it");
     }
 
     #[test]

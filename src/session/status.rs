@@ -62,7 +62,7 @@ impl SessionState {
 /// One part of a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Component {
-    /// `xvfb`, `x11vnc` or (an external one) `rfb`, `browser`; of the daemon itself `manager`, `store`, `control_plane`.
+    /// `xvfb`, `x11vnc` or (an external one) `rfb`, `browser`; of the daemon itself `manager`, `store`, `control_plane`, `adspower`.
     pub name: &'static str,
     /// How it is.
     pub status: ComponentStatus,
@@ -101,7 +101,7 @@ fn unix_seconds<S: serde::Serializer>(time: &SystemTime, serializer: S) -> Resul
 }
 
 impl Component {
-    fn of_service(service: &ServiceStatus) -> Self {
+    pub(super) fn of_service(service: &ServiceStatus) -> Self {
         let status = match service.state {
             ServiceState::Up => ComponentStatus::Ok,
             ServiceState::Stopped => ComponentStatus::Stopped,
@@ -131,16 +131,17 @@ impl Component {
 }
 
 impl SessionStatus {
-    /// What follows from the services' states, those of an external RFB server among them.
+    /// What follows from the services' states, and of what is beside them: an external RFB server, or a browser that AdsPower
+    /// opened.
     /// `ready` is when it was ready for the first time, if it was.
     pub(super) fn derive(
         group: &GroupStatus,
-        external_rfb: Option<&Component>,
+        beside: Option<&Component>,
         end: Option<End>,
         ready: Option<SystemTime>,
     ) -> Self {
         let components: Vec<_> =
-            group.services.iter().map(Component::of_service).chain(external_rfb.cloned()).collect();
+            group.services.iter().map(Component::of_service).chain(beside.cloned()).collect();
         let all = |wanted| components.iter().all(|component| component.status == wanted);
         let any = |wanted| components.iter().any(|component| component.status == wanted);
         let state = if end.is_some() {

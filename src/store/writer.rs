@@ -201,10 +201,11 @@ impl Writer {
             self.prune_at = Instant::now();
         }
         self.shared.lock().pending.settle(&batch);
-        self.settled.send_replace(batch.up_to);
         if batch.has_events() {
             self.told.send_modify(|count| *count += 1);
         }
+        // Last, so that whoever waited for the disk finds everything told that is on it.
+        self.settled.send_replace(batch.up_to);
         Ok(())
     }
 

@@ -264,6 +264,7 @@ impl Group {
             group: Arc::clone(&self.name),
             label: self.label.clone(),
             limits: self.limits,
+            may_be_orphaned: self.specs[index].restart.readopt_within.is_some(),
             service: self.specs[index].name,
             program: Arc::clone(&self.specs[index].program),
             index,
@@ -318,8 +319,10 @@ impl Group {
     }
 
     fn terminate(&self, index: usize, run: RunId) {
-        if let Some((_, running, child, _)) = self.running(index, run)
-            && let Err(error) = child.terminate()
+        // One that others carry on: its first process has ended, so that all of it is meant.
+        let of_all = self.views.get(index).is_some_and(|view| view.pid.is_none());
+        if let Some((_, running, child, cell)) = self.running(index, run)
+            && let Err(error) = if of_all { cell.terminate_all() } else { child.terminate() }
         {
             let service = self.specs[index].name;
             tracing::warn!(session = %self.label, service, pid = running.pid, %error, "cannot send SIGTERM");
@@ -367,6 +370,10 @@ impl Group {
             Report::Up { took } => {
                 tracing::info!(%session, service, took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX), "up");
             }
+            Report::Orphaned { reason } => {
+                tracing::warn!(%session, service, %reason, "others of it are left, and may carry it on");
+            }
+            Report::Readopted => tracing::info!(%session, service, "goes on without its first process"),
             Report::Failed { reason, retry_in } => {
                 let in_crash_loop = self.views.get(index).is_some_and(|view| view.crash_loop);
                 if in_crash_loop {

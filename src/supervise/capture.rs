@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use crate::secret::Secret;
+
 /// A longer line is cut.
 const MAX_LINE_BYTES: usize = 4096;
 /// Lines of one run that are logged in one [`WINDOW`]; those beyond are counted.
@@ -12,6 +14,8 @@ const WINDOW: Duration = Duration::from_secs(1);
 const TAIL_LINES: usize = 50;
 /// A kept line is cut shorter than a logged one.
 const MAX_TAIL_LINE_BYTES: usize = 512;
+/// In place of a secret.
+const REDACTED: &str = "<redacted>";
 
 /// Where a line came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +49,8 @@ pub(super) struct Capture {
     dropped: u64,
     tail: VecDeque<String>,
     last_complaint: Option<String>,
+    /// What must not be shown.
+    secrets: Vec<Secret<String>>,
 }
 
 #[derive(Default)]
@@ -61,8 +67,8 @@ impl Partial {
         self.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 
-    fn finish(&mut self) -> String {
-        let mut line = clean(&self.bytes);
+    fn finish(&mut self, secrets: &[Secret<String>]) -> String {
+        let mut line = clean(&self.bytes, secrets, self.cut);
         if self.cut {
             line.push('…');
         }
@@ -72,16 +78,28 @@ impl Partial {
     }
 }
 
-/// Printable text only: control characters could forge log lines or drive a terminal.
-fn clean(bytes: &[u8]) -> String {
+/// Printable text only: control characters could forge log lines or drive a terminal. Without secrets that the service knows,
+/// nor the beginning of one where the line was cut off.
+fn clean(bytes: &[u8], secrets: &[Secret<String>], cut: bool) -> String {
     let text = String::from_utf8_lossy(bytes);
     let text = text.trim_end();
-    text.chars().map(|c| if c == '\t' { ' ' } else { c }).filter(|c| !c.is_control()).collect()
+    let mut text: String =
+        text.chars().map(|c| if c == '\t' { ' ' } else { c }).filter(|c| !c.is_control()).collect();
+    for secret in secrets.iter().map(Secret::expose).filter(|secret| !secret.is_empty()) {
+        text = text.replace(secret.as_str(), REDACTED);
+        let begun = (1..secret.len()).rev().filter_map(|length| secret.get(..length));
+        if cut && let Some(begun) = begun.into_iter().find(|begun| text.ends_with(begun)) {
+            text.truncate(text.len() - begun.len());
+            text.push_str(REDACTED);
+        }
+    }
+    text
 }
 
 impl Capture {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(super) fn new(now: Instant, secrets: Vec<Secret<String>>) -> Self {
         Self {
+            secrets,
             partial: Default::default(),
             window: now,
             used: 0,
@@ -110,14 +128,14 @@ impl Capture {
                     partial.cut = false;
                 }
                 partial.extend(&whole[begin..]);
-                let line = partial.finish();
+                let line = partial.finish(&self.secrets);
                 self.keep(stream, &line);
                 rest = &rest[last + 1..];
                 break;
             }
             let partial = &mut self.partial[index(stream)];
             partial.extend(&rest[..end]);
-            let line = partial.finish();
+            let line = partial.finish(&self.secrets);
             rest = &rest[end + 1..];
             if line.is_empty() {
                 continue;
@@ -147,7 +165,7 @@ impl Capture {
 
     /// The last line on stderr, one that is not finished included.
     pub(super) fn last_complaint(&self) -> Option<String> {
-        let unfinished = clean(&self.partial[index(Stream::Stderr)].bytes);
+        let unfinished = clean(&self.partial[index(Stream::Stderr)].bytes, &self.secrets, true);
         if unfinished.is_empty() { self.last_complaint.clone() } else { Some(short(&unfinished)) }
     }
 
@@ -199,7 +217,7 @@ mod tests {
     #[test]
     fn lines_are_put_together_from_any_chunks_and_cleaned() {
         let now = Instant::now();
-        let mut capture = Capture::new(now);
+        let mut capture = Capture::new(now, Vec::new());
         assert_eq!(capture.take(Stream::Stderr, b"fir", now), []);
         assert_eq!(capture.take(Stream::Stdout, b"other\n", now).len(), 1);
         let entries = capture.take(Stream::Stderr, b"st\r\n\x1b[31mred\x07\tink\n\nlast", now);
@@ -212,7 +230,7 @@ mod tests {
     #[test]
     fn a_line_without_an_end_takes_bounded_memory_and_is_marked_as_cut() {
         let now = Instant::now();
-        let mut capture = Capture::new(now);
+        let mut capture = Capture::new(now, Vec::new());
         for _ in 0..1000 {
             assert_eq!(capture.take(Stream::Stderr, &[b'x'; 1000], now), []);
         }
@@ -223,7 +241,7 @@ mod tests {
     #[test]
     fn beyond_the_rate_lines_are_counted_said_once_a_second_and_the_last_is_kept() {
         let now = Instant::now();
-        let mut capture = Capture::new(now);
+        let mut capture = Capture::new(now, Vec::new());
         let flood: String = (0..1000).map(|n| format!("{n}\n")).collect();
         assert_eq!(capture.take(Stream::Stderr, flood.as_bytes(), now).len(), 200);
         assert!(capture.is_flooded());
@@ -233,5 +251,20 @@ mod tests {
         let entries = capture.take(Stream::Stderr, b"and ended\n", later);
         assert_eq!(entries, [Entry::Dropped(802), line("begun and ended")]);
         assert_eq!(capture.tail().len(), 50);
+    }
+
+    #[test]
+    fn a_secret_that_a_service_prints_is_not_shown_whole_cut_or_unfinished() {
+        let now = Instant::now();
+        let mut capture = Capture::new(now, vec![Secret::new("k3y-canary".to_owned())]);
+        let entries = capture.take(Stream::Stderr, b"argv: --api-key=k3y-canary --x\n", now);
+        assert_eq!(entries, [Entry::Line(Stream::Stderr, "argv: --api-key=<redacted> --x".to_owned())]);
+        let mut long = vec![b'x'; MAX_LINE_BYTES - 5];
+        long.extend_from_slice(b"k3y-canary\n");
+        let Entry::Line(_, line) = capture.take(Stream::Stderr, &long, now).remove(0) else { panic!() };
+        assert!(line.ends_with("xxx<redacted>…"), "{}", &line[MAX_LINE_BYTES - 20..]);
+        capture.take(Stream::Stderr, b"at last k3y-can", now);
+        assert_eq!(capture.last_complaint().as_deref(), Some("at last <redacted>"));
+        assert!(!capture.tail().concat().contains("k3y"));
     }
 }

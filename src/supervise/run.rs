@@ -16,6 +16,7 @@ use super::handle::Label;
 use super::machine::{RunEvent, RunId};
 use super::spec::Program;
 use crate::errors::chain;
+use crate::secret::Secret;
 use crate::sys::{Cell, Child, Exit, Host, Limits, Spawned, cgroup};
 use crate::tasks::blocking;
 
@@ -50,6 +51,8 @@ pub(super) struct Run {
     pub(super) group: Arc<str>,
     pub(super) label: Label,
     pub(super) limits: Limits,
+    /// Whether other processes of it may carry it on when its first one ends.
+    pub(super) may_be_orphaned: bool,
     pub(super) service: &'static str,
     pub(super) program: Arc<dyn Program>,
     pub(super) index: usize,
@@ -67,11 +70,14 @@ impl Run {
                 let child = Arc::new(spawned.child);
                 let says_when_ready = spawned.ready.is_some();
                 let memory = Memory::of(&cell);
+                let rest = self.may_be_orphaned.then(|| cell.clone());
                 let launched = News::Launched { child: Arc::clone(&child), cell, says_when_ready };
                 if self.tell(launched).await.is_continue() {
-                    let output = Output::new(spawned.stdout, spawned.stderr);
+                    let output = Output::new(spawned.stdout, spawned.stderr, self.program.secrets());
                     let token = self.token.clone();
-                    token.run_until_cancelled(self.watch(&child, output, spawned.ready, memory)).await;
+                    token
+                        .run_until_cancelled(self.watch(&child, output, spawned.ready, (memory, rest)))
+                        .await;
                 }
             }
             Err(reason) => {
@@ -112,7 +118,7 @@ impl Run {
         child: &Child,
         mut output: Output,
         ready: Option<pipe::Receiver>,
-        memory: Option<Memory>,
+        (memory, rest): (Option<Memory>, Option<Cell>),
     ) {
         let pid = child.pid();
         let (mut exited, mut line) = (false, ReadyLine::new(ready));
@@ -139,13 +145,27 @@ impl Run {
                     let exit = memory.as_ref().map_or(exit, |memory| memory.explain(exit));
                     self.log(pid, output.drain());
                     let last_line = output.capture.last_complaint();
-                    let news = News::Event(RunEvent::Exited { exit, last_line }, output.capture.tail());
+                    let others_left = match rest.clone() {
+                        Some(cell) => self.is_populated(cell).await,
+                        None => false,
+                    };
+                    let exited = RunEvent::Exited { exit, last_line, others_left };
+                    let news = News::Event(exited, output.capture.tail());
                     if self.tell(news).await.is_break() {
                         return;
                     }
                 }
             }
         }
+    }
+
+    /// Whether anything of the run is left. What cannot be told is not relied on.
+    async fn is_populated(&self, cell: Cell) -> bool {
+        let is_empty = blocking(PROGRAM_DEADLINE, move || cell.is_empty()).await.and_then(|outcome| outcome);
+        !is_empty.unwrap_or_else(|error| {
+            tracing::warn!(session = %self.label, service = self.service, error = %chain(&error), "cannot tell what is left");
+            true
+        })
     }
 
     fn log(&self, pid: u32, entries: Vec<Entry>) {
@@ -206,11 +226,11 @@ struct Output {
 }
 
 impl Output {
-    fn new(stdout: pipe::Receiver, stderr: pipe::Receiver) -> Self {
+    fn new(stdout: pipe::Receiver, stderr: pipe::Receiver, secrets: Vec<Secret<String>>) -> Self {
         Self {
             stdout: Some(stdout),
             stderr: Some(stderr),
-            capture: Capture::new(Instant::now()),
+            capture: Capture::new(Instant::now(), secrets),
             buffer: Vec::new(),
             pausing: false,
         }

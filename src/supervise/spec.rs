@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 
 use crate::backoff::Backoff;
+use crate::secret::Secret;
 pub use crate::sys::command::{Command, Confinement, Identity, READY_FD};
 
 /// One service of a group.
@@ -32,6 +33,11 @@ pub trait Program: Send + Sync + 'static {
     /// Prepares one start (directories, stale files, a free port) and says what to run. Called on a thread that may block,
     /// never while an earlier run is still there.
     fn command(&self) -> Result<Command, ProgramError>;
+
+    /// What it is given and may print: kept out of the log.
+    fn secrets(&self) -> Vec<Secret<String>> {
+        Vec::new()
+    }
 
     /// Takes the first line that the service wrote on its readiness pipe ([`Command::ready_fd`]). Called once a
     /// run, on a thread that may block.
@@ -115,6 +121,9 @@ pub struct RestartPolicy {
     pub healthy_after: Duration,
     /// So many failures in a row make a crash loop: said once, and shown as such, while tries go on.
     pub crash_loop_after: u32,
+    /// For programs that start themselves anew and let their first process end: where others of the run are left then, and
+    /// answer a probe within this time, the run goes on without a main process.
+    pub readopt_within: Option<Duration>,
 }
 
 impl Default for RestartPolicy {
@@ -123,6 +132,7 @@ impl Default for RestartPolicy {
             backoff: Backoff { first: Duration::from_millis(100), max: Duration::from_secs(30) },
             healthy_after: Duration::from_secs(60),
             crash_loop_after: 5,
+            readopt_within: None,
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use aws_lc_rs::{digest, rand};
 use serde::{Deserialize, Serialize};
 
+use super::procfs::Stat;
 use super::{cgroup, marker};
 
 use crate::hex;
@@ -132,24 +133,27 @@ impl Containment {
         {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a name that is not one path segment"));
         }
-        let scope = self.scope();
-        let marker = format!("{}/{}/{group}/{service}", scope.state_hash, scope.run);
-        let dir = match self {
-            Self::Marker { .. } => None,
-            Self::Cgroup { base, scope } => {
-                let run = base.join(&scope.run);
-                let group = run.join(group);
-                let dir = group.join(service);
-                fs::create_dir_all(&dir)?;
-                limit(&[base, &run], &group, limits);
-                Some(dir)
-            }
-        };
-        let cell = Cell { marker, dir };
+        let cell = self.find(group, service);
+        if let (Self::Cgroup { base, scope }, Some(dir)) = (self, &cell.dir) {
+            let run = base.join(&scope.run);
+            fs::create_dir_all(dir)?;
+            limit(&[base, &run], &run.join(group), limits);
+        }
         if cell.is_empty()? {
             return Ok(cell);
         }
         Err(io::Error::new(io::ErrorKind::AlreadyExists, "processes of an earlier run are still there"))
+    }
+
+    /// The cell that [`Self::create`] made, or would make, for this service.
+    pub fn find(&self, group: &str, service: &str) -> Cell {
+        let scope = self.scope();
+        let marker = format!("{}/{}/{group}/{service}", scope.state_hash, scope.run);
+        let dir = match self {
+            Self::Marker { .. } => None,
+            Self::Cgroup { base, scope } => Some(base.join(&scope.run).join(group).join(service)),
+        };
+        Cell { marker, dir }
     }
 
     /// Removes what holds a group, when none of its services is there any more.
@@ -300,6 +304,26 @@ impl Cell {
                 let killed = marker::kill(&found);
                 tracing::debug!(count = killed.len(), "killed by marker");
             }),
+        }
+    }
+
+    /// SIGTERM to all in here. Does not wait.
+    ///
+    /// # Errors
+    /// When it cannot be told what is there.
+    pub fn terminate_all(&self) -> io::Result<()> {
+        marker::terminate(&self.processes()?);
+        Ok(())
+    }
+
+    /// The live processes in here. By marker it reads all of `/proc`.
+    ///
+    /// # Errors
+    /// When it cannot be told.
+    pub fn processes(&self) -> io::Result<Vec<Stat>> {
+        match &self.dir {
+            Some(dir) => cgroup::processes(dir),
+            None => marker::find(|value| value == self.marker),
         }
     }
 

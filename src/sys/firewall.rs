@@ -16,7 +16,7 @@ use super::command::{Command, Confinement, Identity};
 use super::containment::Limits;
 use super::host::{Host, SpawnError};
 use super::probe;
-use super::ruleset::{Filter, removal};
+use super::ruleset::{AppFilter, Filter, removal};
 use super::spawn::Spawner;
 use super::tool::{Tool, ToolProgram};
 
@@ -121,12 +121,23 @@ impl Firewall {
     }
 }
 
-/// Proves that rules are in force: a process with a session's uid tries to connect to listeners of this process on
-/// loopback, and must fail, where this process can.
+/// Proves that rules are in force: a process with the last of the sessions' uids tries to connect to listeners of this process
+/// on loopback, and must fail, where this process can; and so must one with the app's at the ports that are closed to it.
 ///
 /// # Errors
-/// [`FirewallError::Open`] when it got through.
-pub async fn prove(host: &Host, identity: Identity) -> Result<(), FirewallError> {
+/// [`FirewallError::Open`] when one got through.
+pub async fn prove(host: &Host, filter: &Filter) -> Result<(), FirewallError> {
+    let of = |uid| Identity { uid, gid: uid };
+    prove_session(host, of(*filter.uids.end())).await?;
+    if let Some(AppFilter { uid, closed_ports }) = &filter.app {
+        for port in closed_ports {
+            prove_closed(host, of(*uid), SocketAddr::from((Ipv4Addr::LOCALHOST, *port))).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn prove_session(host: &Host, identity: Identity) -> Result<(), FirewallError> {
     let mut tried = 0;
     for ip in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
         let listener = match TcpListener::bind((ip, 0)).await {
@@ -148,6 +159,17 @@ pub async fn prove(host: &Host, identity: Identity) -> Result<(), FirewallError>
     }
     tracing::debug!(tried, uid = identity.uid, "the packet filter holds");
     Ok(())
+}
+
+/// Where even this process cannot connect there is nothing to prove.
+async fn prove_closed(host: &Host, identity: Identity, address: SocketAddr) -> Result<(), FirewallError> {
+    if TcpStream::connect(address).await.is_err() {
+        return Ok(());
+    }
+    match connects(host, identity, address).await? {
+        true => Err(FirewallError::Open { uid: identity.uid, address }),
+        false => Ok(()),
+    }
 }
 
 /// Whether a process with this uid can connect to `address`.

@@ -11,6 +11,8 @@ use netlink_packet_sock_diag::constants::{AF_INET, IPPROTO_TCP};
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
 
+use super::procfs::Stat;
+
 /// In `/proc/net/tcp`, `st` of a listening socket.
 const TCP_LISTEN: &str = "0A";
 /// An answer without the attributes that we do not ask for is 88 bytes.
@@ -25,6 +27,20 @@ pub struct Listener {
     pub uid: u32,
     /// Numbers of sockets come again after 2³² of them.
     inode: u32,
+}
+
+impl Listener {
+    /// The oldest of these processes that holds it open; none where it is somebody else's.
+    pub fn holder(self, processes: &[Stat]) -> Option<Stat> {
+        let name = format!("socket:[{}]", self.inode);
+        let holds = |stat: &&Stat| {
+            // One that has ended meanwhile, or that may not be looked at, holds nothing that we could know of.
+            let Ok(entries) = std::fs::read_dir(format!("/proc/{}/fd", stat.pid)) else { return false };
+            let mut links = entries.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+            links.any(|link| link.as_os_str() == name.as_str())
+        };
+        processes.iter().filter(holds).min_by_key(|stat| stat.start_time).copied()
+    }
 }
 
 /// Whether this kernel tells of single sockets: one without that says of each that there is none.
@@ -115,6 +131,16 @@ mod tests {
     fn the_listener_counts_not_its_connections() {
         assert_eq!(find(TABLE, 0x2406), Some(Listener { uid: 20007, inode: 12345 }));
         assert_eq!(find(TABLE, 9223), None);
+    }
+
+    #[test]
+    fn a_listener_is_held_by_whoever_has_it_open_and_nobody_else() {
+        let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let told = listener(socket.local_addr().unwrap().port()).unwrap().unwrap();
+        let own = Stat::of(std::process::id()).unwrap();
+        let parent = Stat::of(own.ppid).unwrap();
+        assert_eq!(told.holder(&[parent, own]), Some(own));
+        assert_eq!(told.holder(&[parent]), None);
     }
 
     #[test]

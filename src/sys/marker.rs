@@ -51,12 +51,19 @@ pub fn find(matches: impl Fn(&str) -> bool) -> io::Result<Vec<Stat>> {
 
 /// SIGKILL to each, through a pidfd that was checked to be the process meant. The pidfds of those that got it.
 pub fn kill(processes: &[Stat]) -> Vec<OwnedFd> {
-    processes.iter().filter_map(kill_one).collect()
+    processes.iter().filter_map(|process| signal_one(process, Signal::KILL)).collect()
 }
 
-fn kill_one(process: &Stat) -> Option<OwnedFd> {
+/// SIGTERM to each, in the same way.
+pub(super) fn terminate(processes: &[Stat]) {
+    for process in processes {
+        drop(signal_one(process, Signal::TERM));
+    }
+}
+
+fn signal_one(process: &Stat, signal: Signal) -> Option<OwnedFd> {
     let pidfd = open(process)?;
-    pidfd_send_signal(&pidfd, Signal::KILL).ok().map(|()| pidfd)
+    pidfd_send_signal(&pidfd, signal).ok().map(|()| pidfd)
 }
 
 /// A pidfd that was checked to be the process meant.

@@ -135,7 +135,22 @@ pub struct Filter {
     pub resolvers: Vec<IpAddr>,
     /// Further destinations that sessions may reach.
     pub allow: Vec<Destination>,
+    /// An app whose own servers listen on loopback.
+    pub app: Option<AppFilter>,
 }
+
+/// A uid that may reach what sessions may, and loopback but for some ports: it talks to itself there. What else listens on
+/// loopback cannot be told from its own by a rule, but for privileged ports, which are never its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppFilter {
+    /// Its uid, which is no session's.
+    pub uid: u32,
+    /// Ports of loopback that stay closed to it: the daemon's.
+    pub closed_ports: Vec<u16>,
+}
+
+/// The least port that needs no privilege.
+const LEAST_OWN_PORT: u16 = 1024;
 
 impl Filter {
     /// The transaction that puts these rules in force under `table`, in place of what stands there, or changes nothing.
@@ -154,7 +169,26 @@ impl Filter {
             self.daemon_uid
         ));
         line(&format!("    meta skuid {}-{} jump session", self.uids.start(), self.uids.end()));
+        if let Some(app) = &self.app {
+            line(&format!("    meta skuid {} jump app", app.uid));
+        }
         line("  }");
+        if let Some(app) = &self.app {
+            line("  chain app {");
+            line(&format!("    meta l4proto tcp {} accept", OPENS.replace("==", "!=")));
+            let closed: Vec<String> = app.closed_ports.iter().map(u16::to_string).collect();
+            for loopback in ["ip daddr 127.0.0.1", "ip6 daddr ::1"] {
+                if !closed.is_empty() {
+                    line(&format!(
+                        "    {loopback} tcp dport {{ {} }} counter jump refuse",
+                        closed.join(", ")
+                    ));
+                }
+                line(&format!("    {loopback} tcp dport {LEAST_OWN_PORT}-65535 accept"));
+            }
+            line("    jump session");
+            line("  }");
+        }
         line("  chain session {");
         line(&format!("    meta l4proto tcp {} accept", OPENS.replace("==", "!=")));
         for resolver in &self.resolvers {
@@ -232,6 +266,7 @@ mod tests {
                 "# a comment\nnameserver 10.0.0.2\noptions ndots:1\nnameserver fe80::1%eth0\n",
             ),
             allow: vec!["10.1.2.3:8080".parse().unwrap(), "fd00::/64".parse().unwrap()],
+            app: Some(AppFilter { uid: 19_999, closed_ports: vec![6080, 8089] }),
         }
     }
 
@@ -293,6 +328,26 @@ mod tests {
         let found: Vec<usize> = order.into_iter().map(at).collect();
         assert!(found.is_sorted(), "{found:?}\n{text}");
         assert_eq!(text.matches("policy accept").count(), 1, "other traffic of the host is not judged");
+    }
+
+    #[test]
+    fn an_app_reaches_its_own_loopback_and_no_port_of_the_daemons() {
+        let text = filter().ruleset("t");
+        let at = |needle: &str| text.find(needle).unwrap_or_else(|| panic!("{needle} in\n{text}"));
+        let order = [
+            "tcp dport 21000-21999 fib daddr type local meta skuid != 0 counter reject",
+            "meta skuid 19999 jump app",
+            "chain app {",
+            "ip daddr 127.0.0.1 tcp dport { 6080, 8089 } counter jump refuse",
+            "ip daddr 127.0.0.1 tcp dport 1024-65535 accept",
+            "ip6 daddr ::1 tcp dport { 6080, 8089 } counter jump refuse",
+            "ip6 daddr ::1 tcp dport 1024-65535 accept",
+            "jump session\n  }\n  chain session {",
+        ];
+        let found: Vec<usize> = order.into_iter().map(at).collect();
+        assert!(found.is_sorted(), "{found:?}\n{text}");
+        let none = Filter { app: None, ..filter() }.ruleset("t");
+        assert!(!none.contains("app"), "{none}");
     }
 
     #[test]

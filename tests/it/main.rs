@@ -1,6 +1,7 @@
 //! Tests against the real binary and real X servers, RFB servers and browsers. One binary, so that it is linked once.
 #![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests are tests")]
 
+mod adspower;
 mod api;
 mod cdp;
 mod cdp_contexts;

@@ -19,6 +19,7 @@ use super::super::telling::Teller;
 use super::super::viewer::Session;
 use super::place::{Phase, Place, Queued};
 use super::upkeep::Tended;
+use crate::adspower::AdsPower;
 use crate::browser::Ports;
 use crate::clock;
 use crate::ids::{ProfileName, SessionId};
@@ -54,6 +55,8 @@ pub(super) struct Actor {
     pub(super) host: Arc<HostConfig>,
     /// For the browsers of all sessions.
     pub(super) devtools_ports: Arc<Ports>,
+    /// Where the host has it.
+    pub(super) adspower: Option<AdsPower>,
     pub(super) rules: Rules,
     pub(super) template: Config,
     pub(super) capacity: usize,

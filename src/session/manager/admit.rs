@@ -44,18 +44,21 @@ impl Actor {
             Ok(id) => id,
             Err(error) => return answer(reply, Err(CreateError::Failed(error))),
         };
-        match Spec::requested(request, id, &self.template, &self.rules) {
+        match Spec::requested(request, id, &self.template, &self.rules, self.adspower.is_some()) {
             Ok(spec) => self.admit(Applicant { spec, idempotency, reply }),
             Err(denial) => refuse(reply, denial),
         }
     }
 
     pub(super) fn admit(&mut self, mut applicant: Applicant) {
-        let Spec { id, profile, .. } = &applicant.spec;
+        let Spec { id, profile, kind, .. } = &applicant.spec;
         let no_profile = self.pool_refusal(&applicant.spec);
-        let unpooled = profile.as_ref().filter(|profile| !self.pool.governs(profile, applicant.spec.kind));
+        let unpooled = profile.as_ref().filter(|profile| !self.pool.governs(profile, *kind));
         let holder = unpooled.and_then(|profile| {
-            self.places.values().find(|place| place.phase.profile() == Some(profile))?.phase.id()
+            // One of AdsPower's may be called like one of ours.
+            let has_it =
+                |place: &&Place| place.phase.profile() == Some(profile) && place.phase.kind() == Some(*kind);
+            self.places.values().find(has_it)?.phase.id()
         });
         let situation = Situation {
             draining: self.draining,
@@ -161,6 +164,7 @@ impl Actor {
                 slot,
                 identity,
                 devtools_ports: Arc::clone(&self.devtools_ports),
+                adspower: self.adspower.clone(),
             },
             system: self.system.clone(),
             template: Parts::of(&self.template),

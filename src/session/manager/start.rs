@@ -21,6 +21,7 @@ use super::actor::Actor;
 use super::dismiss::REMEMBERED;
 use super::place::Waiting;
 use super::profiles::restore_pool;
+use crate::adspower::AdsPower;
 use crate::browser::Ports;
 use crate::display::Reservation;
 use crate::profile;
@@ -44,6 +45,8 @@ pub struct Params {
     pub profiles: profile::Settings,
     /// Memory of the host, in bytes.
     pub memory_bytes: u64,
+    /// AdsPower, where the host has it.
+    pub adspower: Option<AdsPower>,
 }
 
 /// The manager before it runs.
@@ -53,6 +56,7 @@ pub struct Manager {
     template: Config,
     profiles: profile::Settings,
     capacity: usize,
+    adspower: Option<AdsPower>,
     directory: watch::Sender<Directory>,
     events: EventLog,
 }
@@ -60,7 +64,7 @@ pub struct Manager {
 impl Manager {
     /// A manager without sessions.
     pub fn new(params: Params) -> Self {
-        let Params { host, rules, template, profiles, memory_bytes } = params;
+        let Params { host, rules, template, profiles, memory_bytes, adspower } = params;
         let mut capacity = rules.capacity.resolve(memory_bytes);
         if nix::unistd::geteuid().is_root() {
             // Each place has a uid, and so has for a moment a spare that gives way.
@@ -78,7 +82,7 @@ impl Manager {
         let occupancy = Occupancy { capacity, ..Occupancy::default() };
         let directory = watch::Sender::new(Directory { occupancy, ..Directory::default() });
         let events = EventLog::default();
-        Self { host: Arc::new(host), rules, template, profiles, capacity, directory, events }
+        Self { host: Arc::new(host), rules, template, profiles, capacity, adspower, directory, events }
     }
 
     /// The sessions, for those who serve them.
@@ -111,7 +115,7 @@ impl Manager {
         let (notes, news) = mpsc::channel(NOTES);
         let (autostarted, autostart) = oneshot::channel();
         let queue_deadline = self.rules.queue_deadline;
-        let Self { host, rules, template, profiles: _, capacity, directory, events } = self;
+        let Self { host, rules, template, profiles: _, capacity, adspower, directory, events } = self;
         let uids = if nix::unistd::geteuid().is_root() { host.uid_count } else { u32::MAX };
         let mut actor = Actor {
             scope: Scope::new(),
@@ -125,6 +129,7 @@ impl Manager {
             stopping: None,
             system: system.clone(),
             devtools_ports: Ports::new(host.isolation.devtools_ports.clone()),
+            adspower,
             host,
             rules,
             template,

@@ -72,7 +72,8 @@ async fn a_file_of_the_version_before_gets_an_outbox_and_keeps_its_sessions() {
     store.put_session(session("a", 1));
     drop(store);
     let file = Connection::open(&path).unwrap();
-    let back = "DROP TABLE outbox; DROP TABLE outbox_totals; ALTER TABLE sessions DROP COLUMN events; PRAGMA user_version = 1";
+    let back = "DROP TABLE profiles; DROP TABLE profile_fence; DROP TABLE outbox; DROP TABLE outbox_totals; \
+         ALTER TABLE sessions DROP COLUMN events; PRAGMA user_version = 1";
     file.execute_batch(back).unwrap();
     drop(file);
     let opened = open(&path);

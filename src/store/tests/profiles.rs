@@ -75,7 +75,7 @@ async fn a_file_of_the_version_before_gets_the_table_and_keeps_its_sessions() {
     store.put_session(session("a", 1));
     flush(&store).await;
     drop(store);
-    let undo = "DROP TABLE profiles; DROP TABLE profile_fence; PRAGMA user_version = 1";
+    let undo = "DROP TABLE profiles; DROP TABLE profile_fence; PRAGMA user_version = 2";
     Connection::open(&path).unwrap().execute_batch(undo).unwrap();
     let opened = open(&path);
     assert_eq!(opened.set_aside, None);

@@ -259,7 +259,7 @@ impl Machine {
         else {
             return;
         };
-        let step = Step::Killing { exited: false, emptied: false, again: None };
+        let step = Step::Killing { exited: live.orphaned, emptied: false, again: None };
         self.services[index].actual = Actual::Ending { live, step, cause };
         self.act(index, live.run, Todo::KillAll);
     }

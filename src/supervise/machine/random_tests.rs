@@ -21,8 +21,8 @@ enum Op {
     Pass(u64),
     /// Carries out the n-th open action, well or badly.
     Answer(usize, bool),
-    /// The n-th live main process ends by itself.
-    Die(usize),
+    /// The n-th live main process ends by itself; whether others of its run are seen.
+    Die(usize, bool),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -33,7 +33,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0_usize..4).prop_map(Op::Restart),
         4 => (0_u64..6000).prop_map(Op::Pass),
         20 => (any::<usize>(), prop::bool::weighted(0.8)).prop_map(|(which, well)| Op::Answer(which, well)),
-        2 => any::<usize>().prop_map(Op::Die),
+        2 => (any::<usize>(), any::<bool>()).prop_map(|(which, left)| Op::Die(which, left)),
     ]
 }
 
@@ -58,6 +58,10 @@ struct World {
 impl World {
     fn new() -> Self {
         let nodes = vec![node("a", &[]), node("b", &["a"]), node("c", &["b"]), node("d", &["a", "b"])];
+        let mut nodes = nodes;
+        for node in &mut nodes[1..3] {
+            node.restart.readopt_within = Some(Duration::from_secs(5));
+        }
         let machine = Machine::new(nodes).unwrap();
         Self { machine, now: Instant::now(), open: Vec::new(), runs: BTreeMap::new(), wanted: false }
     }
@@ -118,6 +122,7 @@ impl World {
                 assert_eq!(live.len(), 0, "{view:?} with a live process");
                 assert_eq!(view.pid, None);
             }
+            assert!(view.pid.is_none() || !live.is_empty(), "{view:?} with a process that has ended");
         }
         assert!(self.runs.values().all(|life| life.cleaned <= 1));
     }
@@ -140,7 +145,8 @@ impl World {
             Todo::KillAll if well => {
                 life.populated = false;
                 if std::mem::take(&mut life.alive) {
-                    let exit = RunEvent::Exited { exit: Exit::Signal(9), last_line: None };
+                    let exit =
+                        RunEvent::Exited { exit: Exit::Signal(9), last_line: None, others_left: false };
                     self.send(Event::Run { service, run, what: exit });
                 }
                 RunEvent::Emptied
@@ -155,14 +161,14 @@ impl World {
         self.send(Event::Run { service, run, what });
     }
 
-    fn die(&mut self, which: usize) {
+    fn die(&mut self, which: usize, others_left: bool) {
         let alive: Vec<_> = self.runs.iter().filter(|(_, life)| life.alive).map(|(key, _)| *key).collect();
         if alive.is_empty() {
             return;
         }
         let (service, run) = alive[which % alive.len()];
         self.runs.get_mut(&(service, run)).unwrap().alive = false;
-        let exit = RunEvent::Exited { exit: Exit::Status(1), last_line: None };
+        let exit = RunEvent::Exited { exit: Exit::Status(1), last_line: None, others_left };
         self.send(Event::Run { service, run, what: exit });
     }
 
@@ -186,7 +192,7 @@ impl World {
                 self.send(Event::Tick);
             }
             Op::Answer(which, well) => self.answer(which, well),
-            Op::Die(which) => self.die(which),
+            Op::Die(which, others_left) => self.die(which, others_left),
         }
     }
 

@@ -5,7 +5,6 @@ use std::time::Instant;
 use super::group::{Machine, illegal, nobody};
 use super::service::{Actual, Cause, KILL_AGAIN, Live, Phase, ProbeClock, START_PROBE_INTERVAL, Step};
 use super::vocabulary::{Illegal, Report, RunEvent, RunId, Todo};
-use crate::sys::Exit;
 
 /// Said once, and shown until it is over.
 const SURVIVES: &str = "processes survive SIGKILL";
@@ -37,7 +36,13 @@ impl Machine {
             RunEvent::Probed(outcome) => self.probed(index, outcome, now, random),
             RunEvent::NotProbed(reason) => self.not_probed(index, reason, now, random),
             RunEvent::Asked(did) => self.asked(index, did, now),
-            RunEvent::Exited { exit, last_line } => self.exited(index, exit, last_line, now, random),
+            RunEvent::Exited { exit, last_line, others_left } => {
+                let reason = match last_line {
+                    Some(line) => format!("{exit}: {line}"),
+                    None => exit.to_string(),
+                };
+                self.exited(index, reason, others_left, now, random)
+            }
             RunEvent::Emptied => self.emptied(index),
             RunEvent::NotEmptied => self.not_emptied(index, now),
             RunEvent::CleanedUp => self.cleaned_up(index, now),
@@ -55,7 +60,8 @@ impl Machine {
         let Actual::Launching { run } = service.actual else { return Err(illegal(service, "Spawned")) };
         let phase = if says_when_ready { Phase::Line } else { Phase::Probing(ProbeClock::InFlight) };
         let deadline = now + service.node.timing.start_deadline;
-        service.actual = Actual::Starting { live: Live { run, pid, spawned: now }, phase, deadline };
+        service.actual =
+            Actual::Starting { live: Live { run, pid, spawned: now, orphaned: false }, phase, deadline };
         if !says_when_ready {
             self.act(index, run, Todo::Probe);
         }
@@ -117,7 +123,8 @@ impl Machine {
                 service.actual = Actual::Up { live, since: now, misses: 0, probe: next };
                 service.reason = None;
                 let took = now.duration_since(live.spawned);
-                self.act(index, live.run, Todo::Report(Report::Up { took }));
+                let report = if live.orphaned { Report::Readopted } else { Report::Up { took } };
+                self.act(index, live.run, Todo::Report(report));
             }
             (Actual::Starting { phase: Phase::Probing(clock @ ProbeClock::InFlight), .. }, Err(reason)) => {
                 *clock = ProbeClock::At(now + START_PROBE_INTERVAL.min(timing.probe_interval));
@@ -171,18 +178,21 @@ impl Machine {
     fn exited(
         &mut self,
         index: usize,
-        exit: Exit,
-        last_line: Option<String>,
+        reason: String,
+        others_left: bool,
         now: Instant,
         random: f64,
     ) -> Result<(), Illegal> {
         let service = &mut self.services[index];
         match &mut service.actual {
+            Actual::Starting { live, .. } | Actual::Up { live, .. } if live.orphaned => {
+                Err(illegal(service, "Exited"))
+            }
             Actual::Starting { .. } | Actual::Up { .. } => {
-                let reason = match last_line {
-                    Some(line) => format!("{exit}: {line}"),
-                    None => exit.to_string(),
-                };
+                if others_left && service.wanted && self.orphan(index, &reason, now) {
+                    return Ok(());
+                }
+                let service = &self.services[index];
                 if service.wanted {
                     self.fail(index, reason, now, random);
                 } else {
@@ -203,6 +213,27 @@ impl Machine {
             }
             _ => Err(illegal(service, "Exited")),
         }
+    }
+
+    /// Waits for the rest of a run to carry it on, where its policy is to. Whether it does.
+    fn orphan(&mut self, index: usize, reason: &str, now: Instant) -> bool {
+        let service = &mut self.services[index];
+        let Some(within) = service.node.restart.readopt_within else { return false };
+        let (mut live, phase, deadline) = match service.actual {
+            Actual::Starting { live, phase, deadline } => (live, phase, deadline.min(now + within)),
+            // The answer to an open probe is still to come.
+            Actual::Up { live, probe: ProbeClock::InFlight, .. } => {
+                (live, Phase::Probing(ProbeClock::InFlight), now + within)
+            }
+            Actual::Up { live, .. } => (live, Phase::Probing(ProbeClock::At(now)), now + within),
+            _ => return false,
+        };
+        live.orphaned = true;
+        let reason = format!("the main process {reason}");
+        service.actual = Actual::Starting { live, phase, deadline };
+        service.reason = Some(reason.clone());
+        self.act(index, live.run, Todo::Report(Report::Orphaned { reason }));
+        true
     }
 
     fn note_exit(&mut self, index: usize) {

@@ -27,6 +27,14 @@ pub(super) struct Live {
     pub(super) run: RunId,
     pub(super) pid: u32,
     pub(super) spawned: Instant,
+    /// Whether its main process has ended and others carry it on, or are about to.
+    pub(super) orphaned: bool,
+}
+
+impl Live {
+    fn main_pid(self) -> Option<u32> {
+        (!self.orphaned).then_some(self.pid)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,12 +160,13 @@ impl Service {
             Actual::Stopped => (ServiceState::Stopped, None),
             Actual::Waiting => (ServiceState::Waiting, None),
             Actual::Launching { .. } => (ServiceState::Starting, None),
+            Actual::Starting { live, .. } if live.orphaned => (ServiceState::Unresponsive, None),
             Actual::Starting { live, .. } => (ServiceState::Starting, Some(live.pid)),
-            Actual::Up { live, misses: 0, .. } => (ServiceState::Up, Some(live.pid)),
-            Actual::Up { live, .. } => (ServiceState::Unresponsive, Some(live.pid)),
+            Actual::Up { live, misses: 0, .. } => (ServiceState::Up, live.main_pid()),
+            Actual::Up { live, .. } => (ServiceState::Unresponsive, live.main_pid()),
             Actual::Ending { live, step: Step::Asking { .. } | Step::Terminating { .. }, .. }
             | Actual::Ending { live, step: Step::Killing { exited: false, .. }, .. } => {
-                (ServiceState::Stopping, Some(live.pid))
+                (ServiceState::Stopping, live.main_pid())
             }
             Actual::Ending { .. } => (ServiceState::Stopping, None),
             Actual::BackingOff { .. } => (ServiceState::BackingOff, None),

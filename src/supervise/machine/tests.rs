@@ -26,6 +26,7 @@ pub(super) fn node(name: &'static str, requires: &[&'static str]) -> Node {
             backoff: Backoff { first: SECOND, max: 30 * SECOND },
             healthy_after: 60 * SECOND,
             crash_loop_after: 3,
+            readopt_within: None,
         },
         held: false,
     }
@@ -79,7 +80,17 @@ impl Bench {
     }
 
     fn exit(&mut self, service: usize, run: u64) -> Vec<Action> {
-        self.run(service, run, RunEvent::Exited { exit: Exit::Status(1), last_line: None })
+        self.run(
+            service,
+            run,
+            RunEvent::Exited { exit: Exit::Status(1), last_line: None, others_left: false },
+        )
+    }
+
+    /// The main process ends, and others of its run do not.
+    fn leave_others(&mut self, service: usize, run: u64) -> Vec<Action> {
+        let exit = Exit::Status(0);
+        self.run(service, run, RunEvent::Exited { exit, last_line: None, others_left: true })
     }
 
     /// A killed run, whose exit is known, is seen empty and cleaned up after.
@@ -158,7 +169,7 @@ fn an_exit_unasked_is_a_failure_whatever_its_status_and_all_of_it_is_killed() {
     let mut bench = Bench::new(vec![node("it", &[])]);
     bench.send(Event::Start);
     bench.up(0, 0);
-    let exit = RunEvent::Exited { exit: Exit::Status(0), last_line: Some("bye".into()) };
+    let exit = RunEvent::Exited { exit: Exit::Status(0), last_line: Some("bye".into()), others_left: false };
     assert_eq!(bench.run(0, 0, exit), [todo(0, 0, Todo::KillAll)]);
     assert_eq!(bench.reason(0).as_deref(), Some("exited with status 0: bye"));
     bench.end(0, 0);
@@ -375,4 +386,82 @@ fn events_that_cannot_be_are_answered_and_change_nothing() {
     assert!(bench.machine.handle(now, 0.0, Event::Restart(0)).is_err(), "not wanted");
     assert!(bench.machine.handle(now, 0.0, Event::Restart(5)).is_err(), "not there");
     assert_eq!((bench.machine.take_actions(), bench.states()), (vec![], vec![ServiceState::Stopped]));
+}
+
+/// A service that starts itself anew.
+fn respawning() -> Bench {
+    let mut node = node("app", &[]);
+    node.restart.readopt_within = Some(5 * SECOND);
+    let mut bench = Bench::new(vec![node]);
+    bench.send(Event::Start);
+    bench.up(0, 0);
+    bench
+}
+
+#[test]
+fn f24_a_run_goes_on_without_its_main_process_when_others_answer_in_time() {
+    let mut bench = respawning();
+    assert_eq!(bench.leave_others(0, 0), []);
+    let view = bench.machine.views().remove(0);
+    assert_eq!((view.state, view.pid), (ServiceState::Unresponsive, None));
+    assert_eq!(bench.reason(0).as_deref(), Some("the main process exited with status 0"));
+    assert_eq!(bench.pass(Duration::ZERO), [todo(0, 0, Todo::Probe)], "asked at once");
+    bench.run(0, 0, RunEvent::Probed(Err("nobody listens".into())));
+    assert_eq!(bench.pass(4 * SECOND), [todo(0, 0, Todo::Probe)]);
+    assert_eq!(bench.run(0, 0, RunEvent::Probed(Ok(()))), []);
+    let view = bench.machine.views().remove(0);
+    assert_eq!((view.state, view.pid, view.starts), (ServiceState::Up, None, 1));
+    assert_eq!(view.reason, None);
+    assert_eq!(bench.reports.last(), Some(&Report::Readopted));
+    assert!(
+        !bench.reports.iter().any(|report| matches!(report, Report::Failed { .. })),
+        "{:?}",
+        bench.reports
+    );
+}
+
+#[test]
+fn f24_others_that_do_not_answer_in_time_are_killed_and_the_service_starts_again() {
+    let mut bench = respawning();
+    bench.leave_others(0, 0);
+    bench.pass(Duration::ZERO);
+    bench.run(0, 0, RunEvent::Probed(Err("nobody listens".into())));
+    assert_eq!(bench.pass(5 * SECOND), [todo(0, 0, Todo::KillAll)]);
+    assert_eq!(bench.end(0, 0), [], "its exit is known");
+    assert_eq!(bench.states(), [ServiceState::BackingOff]);
+    assert_eq!(bench.pass(SECOND), launch(0, 1, 1));
+}
+
+#[test]
+fn f24_an_orphaned_run_that_hangs_later_fails_as_any_other() {
+    let mut bench = respawning();
+    bench.leave_others(0, 0);
+    bench.pass(Duration::ZERO);
+    bench.run(0, 0, RunEvent::Probed(Ok(())));
+    for miss in 1..=3 {
+        assert_eq!(bench.pass(2 * SECOND), [todo(0, 0, Todo::Probe)]);
+        let expected = if miss == 3 { vec![todo(0, 0, Todo::KillAll)] } else { vec![] };
+        assert_eq!(bench.run(0, 0, RunEvent::Probed(Err("nobody listens".into()))), expected);
+    }
+    bench.end(0, 0);
+    assert_eq!(bench.states(), [ServiceState::BackingOff]);
+}
+
+#[test]
+fn f24_an_orphaned_run_is_stopped_by_signals_and_seen_empty() {
+    let mut bench = respawning();
+    bench.leave_others(0, 0);
+    bench.pass(Duration::ZERO);
+    assert_eq!(bench.send(Event::Stop), [todo(0, 0, Todo::Terminate)]);
+    assert_eq!(bench.pass(4 * SECOND), [todo(0, 0, Todo::KillAll)]);
+    bench.end(0, 0);
+    assert_eq!(bench.states(), [ServiceState::Stopped]);
+}
+
+#[test]
+fn without_such_a_policy_others_that_are_left_are_killed_with_the_run() {
+    let mut bench = Bench::new(vec![node("app", &[])]);
+    bench.send(Event::Start);
+    bench.up(0, 0);
+    assert_eq!(bench.leave_others(0, 0), [todo(0, 0, Todo::KillAll)]);
 }

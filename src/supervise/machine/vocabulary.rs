@@ -96,6 +96,8 @@ pub enum RunEvent {
         exit: Exit,
         /// The last thing it complained about.
         last_line: Option<String>,
+        /// Whether other processes of the run are left; only looked at where they may carry it on.
+        others_left: bool,
     },
     /// No process of it is left.
     Emptied,
@@ -128,7 +130,7 @@ pub enum Todo {
     Probe,
     /// Ask it to end: `Asked`.
     AskToStop,
-    /// SIGTERM to its main process.
+    /// SIGTERM to its main process, or to all of it where that has ended.
     Terminate,
     /// SIGKILL to all of it, and see it gone: `Emptied` or `NotEmptied`. Questions that are still open are dropped.
     KillAll,
@@ -146,6 +148,13 @@ pub enum Report {
         /// From its spawn.
         took: Duration,
     },
+    /// Its main process has ended, and others of it may carry it on.
+    Orphaned {
+        /// How it ended.
+        reason: String,
+    },
+    /// They do.
+    Readopted,
     /// It failed.
     Failed {
         /// Why.

@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// One attempt. It has worked when it gives no error.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) enum Attempt {
+pub(crate) enum Attempt {
     Unix(PathBuf),
     Abstract(String),
     Tcp(SocketAddr),
@@ -52,7 +52,7 @@ pub(super) enum Attempt {
 }
 
 impl Attempt {
-    pub(super) fn make(&self) -> io::Result<()> {
+    pub(crate) fn make(&self) -> io::Result<()> {
         match self {
             Self::Unix(path) => UnixStream::connect(path).map(drop),
             Self::Abstract(name) => {
@@ -131,7 +131,7 @@ fn process(pid: i32) -> io::Result<Pid> {
 
 /// Makes the attempts as a process of that session would, and says for each what came of it: `None` when it worked.
 #[expect(clippy::disallowed_methods, reason = "the attacker is no child of the daemon")]
-pub(super) fn attempt_in(seat: &Seat, attempts: &[Attempt]) -> Vec<Option<String>> {
+pub(crate) fn attempt_in(seat: &Seat, attempts: &[Attempt]) -> Vec<Option<String>> {
     let id = seat.uid.to_string();
     let pid = seat.xvfb.to_string();
     // The program is this one, by descriptor: the session's uid may not enter the directory that it lies in.

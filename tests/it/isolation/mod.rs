@@ -7,3 +7,6 @@ mod impostor;
 mod pages;
 mod rules;
 mod seat;
+
+pub(crate) use attacker::{Attempt, attempt_in};
+pub(crate) use seat::{Seat, devtools};

@@ -12,14 +12,14 @@ use crate::support::host_api::HostApi;
 pub(super) const UIDS: [u32; 2] = [27_400, 27_401];
 
 /// Where a session is, and what of it can be attacked.
-pub(super) struct Seat {
-    pub(super) uid: u32,
-    pub(super) xvfb: i32,
-    pub(super) browser: i32,
-    pub(super) display: u32,
-    pub(super) devtools: u16,
-    pub(super) runtime: PathBuf,
-    pub(super) profile: PathBuf,
+pub(crate) struct Seat {
+    pub(crate) uid: u32,
+    pub(crate) xvfb: i32,
+    pub(crate) browser: i32,
+    pub(crate) display: u32,
+    pub(crate) devtools: u16,
+    pub(crate) runtime: PathBuf,
+    pub(crate) profile: PathBuf,
 }
 
 /// Two sessions of one daemon, `s1` and `s2`, each with a profile of its own name.
@@ -61,7 +61,7 @@ pub(super) fn seat(daemon: &Daemon, id: &str, slot: usize) -> Seat {
 }
 
 /// The port that a browser was told to listen on.
-pub(super) fn devtools(browser: i32) -> u16 {
+pub(crate) fn devtools(browser: i32) -> u16 {
     let line = std::fs::read(format!("/proc/{browser}/cmdline")).unwrap();
     let line = String::from_utf8_lossy(&line).replace('\0', " ");
     let rest = line.split_once("--remote-debugging-port=").unwrap().1;

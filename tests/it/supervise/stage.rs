@@ -84,6 +84,7 @@ pub(super) fn spec(name: &'static str, requires: &[&'static str], script: Script
             backoff: Backoff { first: Duration::from_millis(100), max: Duration::from_secs(30) },
             healthy_after: Duration::from_secs(60),
             crash_loop_after: 3,
+            readopt_within: None,
         },
         held: false,
     }

@@ -22,7 +22,8 @@ impl Display {
         Self::open(number, &std::fs::read(daemon.path("run/s0/xauthority")).unwrap())
     }
 
-    fn open(number: u16, authority: &[u8]) -> Self {
+    /// A display by its number, with the one record of its file.
+    pub(crate) fn open(number: u16, authority: &[u8]) -> Self {
         // One record; the cookie is its last 16 bytes.
         let cookie = authority[authority.len() - 16..].to_vec();
         let socket = std::os::unix::net::UnixStream::connect(format!("/tmp/.X11-unix/X{number}")).unwrap();
@@ -37,6 +38,11 @@ impl Display {
     /// The connection itself.
     pub(crate) fn connection(&self) -> &RustConnection {
         &self.connection
+    }
+
+    /// Its root window.
+    pub(crate) fn root(&self) -> u32 {
+        self.root
     }
 
     /// How many keys are held down.

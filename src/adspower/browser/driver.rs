@@ -1,0 +1,401 @@
+//! The task of a session's browser: it feeds the [machine](super::machine) and carries out what it says.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::super::client::StartOptions;
+use super::super::holds::Hold;
+use super::super::ids::ProfileId;
+use super::super::service::AdsPower;
+use super::super::site::{Accepted, Guest, NotTaken, pause};
+use super::close::close;
+use super::machine::{Action, Event, Machine, Miss, State, View};
+use crate::backoff::random_fraction;
+use crate::browser::{Client, DevtoolsError, Endpoint};
+use crate::clock;
+use crate::display::Display;
+use crate::errors::chain;
+use crate::supervise::{GroupStatus, ServiceState};
+use crate::tasks::{Scope, blocking};
+
+/// The session's display in its group.
+const DISPLAY: &str = "xvfb";
+/// From AdsPower's answer to a browser that shows itself: an answer may come a little before.
+const ACCEPT_DEADLINE: Duration = Duration::from_secs(5);
+/// For the first answer of a browser, and to set out for its page.
+const PAGE_DEADLINE: Duration = Duration::from_secs(5);
+/// For a probe; as for services of our own.
+const PROBE_DEADLINE: Duration = Duration::from_millis(900);
+/// For files of cookies and sockets.
+const INVITE_DEADLINE: Duration = Duration::from_secs(5);
+/// For a browser that hangs or has lost its display.
+const CLOSE_BUDGET: Duration = Duration::from_secs(15);
+/// For the browser of a session whose task is cancelled.
+const LAST_BUDGET: Duration = Duration::from_secs(1);
+/// Before a profile that another session has is asked for again.
+const HOLD_RETRY: Duration = Duration::from_millis(500);
+
+/// What a session wants opened.
+pub struct Order {
+    /// Whose profile.
+    pub profile: ProfileId,
+    /// What it draws on.
+    pub display: Display,
+    /// The group that the display is in.
+    pub services: watch::Receiver<GroupStatus>,
+    /// Width and height of the display.
+    pub size: (u16, u16),
+    /// The page to open.
+    pub start_url: String,
+    /// The session, for the log.
+    pub session: String,
+}
+
+/// How a browser is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// In words.
+    pub view: View,
+    /// Its main process, while one is known.
+    pub pid: Option<u32>,
+}
+
+/// What a session holds of its browser. The browser lives with the scope that it was spawned in.
+pub struct Browser {
+    status: watch::Receiver<Status>,
+    endpoint: watch::Receiver<Option<Endpoint>>,
+    close_by: watch::Sender<Option<Instant>>,
+}
+
+impl Browser {
+    /// Opens a browser, and keeps it open.
+    pub fn spawn(scope: &mut Scope, adspower: &AdsPower, order: Order) -> Self {
+        let view = View { state: State::Starting, reason: None, starts: 0 };
+        let status = watch::Sender::new(Status { view, pid: None });
+        let (endpoint, close_by) = (watch::Sender::new(None), watch::Sender::new(None));
+        let browser =
+            Self { status: status.subscribe(), endpoint: endpoint.subscribe(), close_by: close_by.clone() };
+        let driver = Driver {
+            adspower: adspower.clone(),
+            order,
+            machine: Machine::default(),
+            open: None,
+            client: None,
+            work: None,
+            status,
+            endpoint,
+        };
+        let token = scope.token();
+        scope.spawn("adspower browser", driver.run(close_by.subscribe(), token));
+        browser
+    }
+
+    /// How it is, now and from now on.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
+    /// Its DevTools, while it runs.
+    pub fn devtools(&self) -> watch::Receiver<Option<Endpoint>> {
+        self.endpoint.clone()
+    }
+
+    /// Closes it for good by `deadline`, or a little later. May be called again with an earlier one.
+    pub async fn close(&self, deadline: Instant) {
+        self.close_by.send_modify(|by| *by = Some(by.map_or(deadline, |by| by.min(deadline))));
+        let mut status = self.status.clone();
+        // A sender that is gone has closed it.
+        let _closed = status.wait_for(|status| status.view.state == State::Stopped).await;
+    }
+}
+
+/// A browser that is open, and the display that it draws on.
+struct Open {
+    accepted: Accepted,
+    _guest: Guest,
+}
+
+enum Done {
+    Opened(Result<Open, String>),
+    Probed(Result<Box<Client>, Miss>),
+    Closed,
+}
+
+type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
+
+struct Driver {
+    adspower: AdsPower,
+    order: Order,
+    machine: Machine,
+    open: Option<Open>,
+    client: Option<Box<Client>>,
+    work: Option<Work>,
+    status: watch::Sender<Status>,
+    endpoint: watch::Sender<Option<Endpoint>>,
+}
+
+impl Driver {
+    async fn run(mut self, mut close_by: watch::Receiver<Option<Instant>>, token: CancellationToken) {
+        let hold = tokio::select! {
+            hold = hold(self.adspower.clone(), self.order.profile.clone(), self.status.clone()) => Some(hold),
+            // The sender may be gone with its session, which is as good.
+            _closed = close_by.wait_for(Option::is_some) => None,
+            () = token.cancelled() => None,
+        };
+        if let Some(hold) = &hold {
+            self.keep_open(hold, &mut close_by, &token).await;
+        }
+        self.end(hold.is_some(), close_by).await;
+        drop(hold);
+        self.status.send_modify(|status| {
+            status.view = View { state: State::Stopped, reason: None, ..status.view.clone() };
+            status.pid = None;
+        });
+    }
+
+    async fn keep_open(
+        &mut self,
+        hold: &Hold,
+        close_by: &mut watch::Receiver<Option<Instant>>,
+        token: &CancellationToken,
+    ) {
+        let (mut services, mut port) = (self.order.services.clone(), self.adspower.port());
+        let is_up = port.borrow_and_update().is_some();
+        self.handle(Event::App(is_up), hold);
+        let display = display_of(&services.borrow_and_update());
+        self.handle(Event::Display(display), hold);
+        loop {
+            let due = self.machine.deadline();
+            let event = tokio::select! {
+                biased;
+                _closed = close_by.wait_for(Option::is_some) => return,
+                () = token.cancelled() => return,
+                done = finished(&mut self.work) => self.took(done),
+                Ok(()) = services.changed() => Event::Display(display_of(&services.borrow_and_update())),
+                Ok(()) = port.changed() => Event::App(port.borrow_and_update().is_some()),
+                () = hold.lost() => Event::Lost,
+                () = clock::until(due) => Event::Tick,
+            };
+            self.handle(event, hold);
+        }
+    }
+
+    /// What a piece of work came to.
+    fn took(&mut self, done: Done) -> Event {
+        self.work = None;
+        match done {
+            Done::Opened(outcome) => {
+                self.adspower.inner.metrics.opened(outcome.is_ok());
+                if let Err(error) = &outcome {
+                    let Order { session, profile, .. } = &self.order;
+                    tracing::warn!(session, %profile, error, "AdsPower did not open the session's browser");
+                }
+                Event::Opened(outcome.map(|open| self.open = Some(open)))
+            }
+            Done::Probed(outcome) => Event::Probed(outcome.map(|client| self.client = Some(client))),
+            Done::Closed => Event::Closed,
+        }
+    }
+
+    fn handle(&mut self, event: Event, hold: &Hold) {
+        let action = self.machine.handle(Instant::now(), random_fraction(), event);
+        match action {
+            Some(Action::Open) => self.work = Some(Box::pin(self.opening())),
+            Some(Action::Probe) => {
+                if let Some(open) = &self.open {
+                    self.work = Some(Box::pin(probing(open.accepted.endpoint, self.client.take())));
+                }
+            }
+            Some(Action::Close) => {
+                let (adspower, profile) = (self.adspower.clone(), self.order.profile.clone());
+                let open = self.open.take();
+                self.work = Some(Box::pin(async move {
+                    let accepted = open.as_ref().map(|open| open.accepted);
+                    close(&adspower, &profile, accepted, Instant::now() + CLOSE_BUDGET).await;
+                    Done::Closed
+                }));
+            }
+            None => {}
+        }
+        if !self.machine.is_open() {
+            (self.open, self.client) = (None, None);
+        }
+        hold.set_open(self.open.is_some());
+        self.publish();
+    }
+
+    fn publish(&self) {
+        let endpoint = self.open.as_ref().map(|open| open.accepted.endpoint);
+        self.endpoint.send_if_modified(|known| std::mem::replace(known, endpoint) != endpoint);
+        let pid = self.open.as_ref().and_then(|open| open.accepted.main).map(|main| main.pid);
+        let next = Status { view: self.machine.view(), pid };
+        self.status.send_if_modified(|status| {
+            let changed = *status != next;
+            *status = next;
+            changed
+        });
+    }
+
+    fn opening(&self) -> impl Future<Output = Done> + Send + 'static {
+        let (adspower, profile) = (self.adspower.clone(), self.order.profile.clone());
+        let (display, url) = (self.order.display.clone(), self.order.start_url.clone());
+        let ((width, height), session) = (self.order.size, self.order.session.clone());
+        async move {
+            let invited = invite(&adspower, display).await;
+            let guest = match invited {
+                Ok(guest) => guest,
+                Err(error) => return Done::Opened(Err(error)),
+            };
+            let launch_args = vec![
+                format!("--display=:{}", guest.number),
+                // It and the X server see each other's shared memory only by accident: each has a number space of its own.
+                "--no-xshm".to_owned(),
+                "--window-position=0,0".to_owned(),
+                format!("--window-size={width},{height}"),
+            ];
+            let options = StartOptions { launch_args, ..StartOptions::default() };
+            let opened = open(&adspower, &profile, &options).await;
+            if let Ok(accepted) = &opened
+                && let Err(error) = open_page(accepted.endpoint, &url).await
+            {
+                // Without the address: pages are the user's business.
+                tracing::warn!(session, error, "a browser did not open its page");
+            }
+            Done::Opened(opened.map(|accepted| Open { accepted, _guest: guest }))
+        }
+    }
+
+    /// Ends whatever is open, or may be.
+    async fn end(&mut self, was_held: bool, mut close_by: watch::Receiver<Option<Instant>>) {
+        self.work = None;
+        self.client = None;
+        let open = self.open.take();
+        self.endpoint.send_replace(None);
+        if !was_held || !self.machine.was_asked() {
+            return;
+        }
+        let accepted = open.as_ref().map(|open| open.accepted);
+        loop {
+            let deadline = (*close_by.borrow_and_update()).unwrap_or_else(|| Instant::now() + LAST_BUDGET);
+            tokio::select! {
+                () = close(&self.adspower, &self.order.profile, accepted, deadline) => return,
+                // Sooner than it was: what is left is done faster.
+                Ok(()) = close_by.changed() => {}
+            }
+        }
+    }
+}
+
+/// Waits until no other session has the profile.
+async fn hold(adspower: AdsPower, profile: ProfileId, status: watch::Sender<Status>) -> Hold {
+    loop {
+        if let Some(hold) = adspower.inner.holds.hold(&profile) {
+            return hold;
+        }
+        let reason = "the profile is in use by another session";
+        status.send_modify(|status| status.view.reason = Some(reason.to_owned()));
+        sleep(HOLD_RETRY).await;
+    }
+}
+
+/// Never where there is no work. Cancel safe: the work stays.
+async fn finished(work: &mut Option<Work>) -> Done {
+    match work {
+        Some(work) => work.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Which life of it the display is in; none while it is not up.
+fn display_of(group: &GroupStatus) -> Option<u32> {
+    let display = group.services.iter().find(|service| service.name == DISPLAY)?;
+    matches!(display.state, ServiceState::Up | ServiceState::Unresponsive).then_some(display.starts)
+}
+
+async fn invite(adspower: &AdsPower, display: Display) -> Result<Guest, String> {
+    let site = adspower.site().ok_or("AdsPower is not up")?;
+    let invited = blocking(INVITE_DEADLINE, move || site.invite(&display)).await.and_then(|outcome| outcome);
+    invited.map_err(|error| format!("AdsPower cannot be let at the display: {}", chain(&error)))
+}
+
+/// Has AdsPower open a profile's browser, and looks at it.
+async fn open(adspower: &AdsPower, profile: &ProfileId, options: &StartOptions) -> Result<Accepted, String> {
+    let client = adspower.client();
+    // One that is open already would stay where it is: on another display.
+    if client.active(profile).await.map_err(|error| chain(&error))?.is_some() {
+        client.stop(profile).await.map_err(|error| chain(&error))?;
+    }
+    let opened = match client.start(profile, options).await {
+        Ok(opened) => opened,
+        Err(error) => {
+            if error.may_have_happened() {
+                close(adspower, profile, None, Instant::now() + CLOSE_BUDGET).await;
+            }
+            return Err(chain(&error));
+        }
+    };
+    let site = adspower.site().ok_or("AdsPower is not up")?;
+    let api = *adspower.port().borrow();
+    let mut last = None;
+    let accept = async {
+        loop {
+            match site.accept(&opened, api).await {
+                Ok(accepted) => return accepted,
+                Err(error) => last = Some(error),
+            }
+            pause().await;
+        }
+    };
+    match timeout(ACCEPT_DEADLINE, accept).await {
+        Ok(accepted) => Ok(accepted),
+        Err(_elapsed) => {
+            close(adspower, profile, None, Instant::now() + CLOSE_BUDGET).await;
+            let error = last.unwrap_or(NotTaken::Silent);
+            Err(format!("AdsPower opened a browser that is not taken: {}", chain(&error)))
+        }
+    }
+}
+
+async fn open_page(endpoint: Endpoint, url: &str) -> Result<(), String> {
+    let open = async {
+        let mut client = Client::connect(endpoint).await?;
+        client.get_version().await?;
+        client.open(url).await
+    };
+    let opened: Result<(), DevtoolsError> =
+        timeout(PAGE_DEADLINE, open).await.map_err(|_| "it took too long".to_owned())?;
+    opened.map_err(|error| chain(&error))
+}
+
+/// One round trip through the browser, with the connection of the last one where that is still good.
+async fn probing(endpoint: Endpoint, kept: Option<Box<Client>>) -> Done {
+    let ask = async {
+        if let Some(mut client) = kept
+            && client.get_version().await.is_ok()
+        {
+            return Ok(client);
+        }
+        let mut client = Client::connect(endpoint).await?;
+        client.get_version().await.map(|()| Box::new(client))
+    };
+    Done::Probed(match timeout(PROBE_DEADLINE, ask).await {
+        Ok(Ok(client)) => Ok(client),
+        Ok(Err(error)) if is_gone(&error) => Err(Miss::Gone(format!("it has ended: {}", chain(&error)))),
+        Ok(Err(error)) => Err(Miss::Silent(format!("no answer to Browser.getVersion: {}", chain(&error)))),
+        Err(_elapsed) => {
+            Err(Miss::Silent(format!("no answer to Browser.getVersion within {PROBE_DEADLINE:?}")))
+        }
+    })
+}
+
+/// Whether nobody listens there any more, or somebody else does.
+fn is_gone(error: &DevtoolsError) -> bool {
+    let refused =
+        matches!(error, DevtoolsError::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused);
+    refused || error.is_displaced()
+}

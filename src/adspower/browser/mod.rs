@@ -1,0 +1,9 @@
+//! A session's browser, which AdsPower opens and which draws on the session's own display. [`machine`] decides, `driver`
+//! carries out, `close` ends one.
+
+mod close;
+mod driver;
+pub mod machine;
+
+pub use driver::{Browser, Order, Status};
+pub use machine::State;
