@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
+use super::files;
 use crate::display::{Authority, Cookie, Reservation, ReserveError};
 use crate::supervise::Identity;
 
@@ -57,6 +58,10 @@ fn failed(path: &Path) -> impl FnOnce(io::Error) -> GroundError + '_ {
 pub(super) struct Ground {
     /// Its `HOME`.
     pub(super) home: PathBuf,
+    /// What its browsers and automations give each other lies beneath.
+    pub(super) files: PathBuf,
+    /// Whom it runs as; none where the daemon is not root.
+    pub(super) owner: Option<Identity>,
     /// Beneath the runtime directory; the daemon's own, since it puts cookies there.
     pub(super) runtime: PathBuf,
     /// A number for its own display.
@@ -79,6 +84,8 @@ impl Ground {
         }
         let home = state_dir.join(NAME);
         own(&home, owner)?;
+        let files = files::root(state_dir);
+        files::begin(&files).map_err(failed(&files))?;
         let runtime = runtime_dir.join(NAME);
         remove(&runtime).map_err(failed(&runtime))?;
         passage(&runtime)?;
@@ -91,7 +98,7 @@ impl Ground {
         let authority = Authority::create(file.clone(), owner).map_err(failed(&file))?;
         let reservation = Reservation::take()?;
         authority.add(reservation.number(), cookie.clone()).map_err(failed(&file))?;
-        Ok(Self { home, runtime, reservation, cookie, authority })
+        Ok(Self { home, files, owner, runtime, reservation, cookie, authority })
     }
 
     pub(super) fn tmp(&self) -> PathBuf {
@@ -109,10 +116,11 @@ impl Ground {
     }
 
     /// All that goes with the daemon, and what a file has to hold to go.
-    pub(super) fn paths(&self) -> [(PathBuf, Option<String>); 3] {
+    pub(super) fn paths(&self) -> [(PathBuf, Option<String>); 4] {
         let number = &self.reservation;
         [
             (self.runtime.clone(), None),
+            (self.files.clone(), None),
             (number.socket(), None),
             (number.lock_file(), Some(Reservation::lock_text())),
         ]
@@ -121,8 +129,10 @@ impl Ground {
 
 impl Drop for Ground {
     fn drop(&mut self) {
-        if let Err(error) = remove(&self.runtime) {
-            tracing::warn!(path = %self.runtime.display(), %error, "AdsPower's directory stays behind");
+        for path in [&self.runtime, &self.files] {
+            if let Err(error) = remove(path) {
+                tracing::warn!(path = %path.display(), %error, "a directory of AdsPower's stays behind");
+            }
         }
     }
 }

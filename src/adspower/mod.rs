@@ -7,6 +7,7 @@ mod app;
 pub mod browser;
 pub mod client;
 pub mod config;
+mod files;
 mod ground;
 mod holds;
 mod ids;
@@ -16,6 +17,7 @@ mod site;
 pub mod stand_in;
 
 pub use config::Config;
+pub use files::Files;
 pub use ground::GroundError;
 pub use ids::{BadProfileId, ProfileId};
 pub use service::{AdsPower, Params, Running, SERVICE, SetupError, StartError};

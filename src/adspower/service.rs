@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use super::app::{App, Places};
 use super::client::{self, Client};
 use super::config::Config;
+use super::files::Files;
 use super::ground::{Ground, GroundError};
 use super::holds::Holds;
 use super::ids::ProfileId;
@@ -238,7 +239,7 @@ impl AdsPower {
         let is_covered =
             |parent: &&Path| covered.iter().any(|place| parent.starts_with(place) && parent != place);
         let program = config.program.parent().filter(is_covered);
-        let own = [ground.home.clone(), ground.runtime.clone()];
+        let own = [ground.home.clone(), ground.runtime.clone(), ground.files.clone()];
         let spec = SpaceSpec {
             tmp: ground.tmp(),
             keep: own.into_iter().chain(program.map(Path::to_owned)).collect(),
@@ -336,6 +337,11 @@ impl AdsPower {
             }
         }
         outcome
+    }
+
+    /// Where the browser that has this profile finds what an automation gives it, and leaves what it downloads.
+    pub fn files(&self, profile: &ProfileId) -> Files {
+        Files::of(&self.inner.state_dir, profile)
     }
 
     pub(super) fn site(&self) -> Option<Arc<Site>> {

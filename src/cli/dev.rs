@@ -29,8 +29,8 @@ const USER: &str = "developer";
 const WELCOME: &str = "data:text/html,<title>valetd</title><body%20style='font:28px/1.5%20system-ui;margin:15vh%20auto;\
     max-width:24em'><h1>This%20browser%20runs%20in%20a%20sandbox.</h1><p>Click%20below%20and%20type:</p>\
     <input%20autofocus%20size=30%20style='font:inherit'>";
-/// The stand-in for AdsPower has this profile from the start.
-const STAND_IN_PROFILE: &str = "demo";
+/// The stand-in for AdsPower has these profiles from the start: two can take turns.
+const STAND_IN_PROFILES: [&str; 2] = ["demo", "demo-2"];
 /// Tokens outlive a working day.
 const TOKEN_TTL: Duration = Duration::from_secs(12 * 60 * 60);
 
@@ -197,7 +197,7 @@ fn adspower_stand_in(place: &Place, settings: &toml::Table) -> std::io::Result<t
     let key = place.dir.join("adspower_api_key");
     write_secret(&key)?;
     let chromium = settings.get("browser").and_then(|browser| browser.get("program"));
-    let mut args = vec![format!("--profile={STAND_IN_PROFILE}")];
+    let mut args = STAND_IN_PROFILES.map(|profile| format!("--profile={profile}")).to_vec();
     args.extend(chromium.and_then(toml::Value::as_str).map(|program| format!("--chromium={program}")));
     let value = json!({ "adspower": { "enabled": true, "program": program, "api_key": key, "args": args } });
     toml::Table::try_from(value).map_err(std::io::Error::other)
@@ -321,8 +321,9 @@ impl Links {
             "\nNot root: the browser runs as your own user, without a uid of its own.\n"
         };
         let stand_in = self.stand_in.as_ref().map_or_else(String::new, |settings| format!(
-            "\nA stand-in for AdsPower runs. It is not AdsPower, and opens plain Chromium:\n\n  valetd session create --config {} --user {USER} --kind adspower --profile {STAND_IN_PROFILE}\n",
+            "\nA stand-in for AdsPower runs. It is not AdsPower, and opens plain Chromium:\n\n  valetd session create --config {} --user {USER} --kind adspower --profile {}\n",
             settings.display(),
+            STAND_IN_PROFILES[0],
         ));
         format!(
             "\nThe sandbox is up.\n\n  look and act   {}\n  look only      {}\n  health         {}/health\n  reports        {}/\n{shared_uid}{stand_in}\nCtrl-C ends it and leaves nothing behind.\n",

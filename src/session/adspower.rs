@@ -5,12 +5,13 @@ use std::time::{Duration, Instant, SystemTime};
 use prometheus::Registry;
 use tokio::sync::watch;
 
+use super::cdp::CdpPaths;
 use super::config::{Config, HostConfig};
 use super::ends::{Ending, hurried};
 use super::status::{BROWSER, Component, ComponentStatus};
 use super::viewer::Facts;
 use crate::adspower::browser::{Browser, Order, State, Status};
-use crate::adspower::{AdsPower, Params, ProfileId, Running, SERVICE, SetupError, StartError};
+use crate::adspower::{AdsPower, Files, Params, ProfileId, Running, SERVICE, SetupError, StartError};
 use crate::supervise::GroupStatus;
 use crate::sys::Host;
 use crate::tasks::Scope;
@@ -34,8 +35,10 @@ pub(super) fn open(
     facts: &mut Facts,
     (services, size, session): (watch::Receiver<GroupStatus>, (u16, u16), &str),
 ) -> Option<Browser> {
+    let profile = wanted.profile.clone()?;
+    let Files { home, downloads, tmp } = adspower.files(&profile);
     let order = Order {
-        profile: wanted.profile.clone()?,
+        profile,
         display: facts.display.clone()?,
         services,
         size,
@@ -44,6 +47,7 @@ pub(super) fn open(
     };
     let browser = Browser::spawn(scope, adspower, order);
     facts.devtools = Some(browser.devtools());
+    facts.cdp_paths = Some(CdpPaths { downloads, home, tmp });
     Some(browser)
 }
 

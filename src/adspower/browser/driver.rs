@@ -33,6 +33,8 @@ const PAGE_DEADLINE: Duration = Duration::from_secs(5);
 const PROBE_DEADLINE: Duration = Duration::from_millis(900);
 /// For files of cookies and sockets.
 const INVITE_DEADLINE: Duration = Duration::from_secs(5);
+/// For directories to be made, or removed with what was downloaded.
+const FILES_DEADLINE: Duration = Duration::from_secs(5);
 /// For a browser that hangs or has lost its display.
 const CLOSE_BUDGET: Duration = Duration::from_secs(15);
 /// For the browser of a session whose task is cancelled.
@@ -151,6 +153,9 @@ impl Driver {
             self.keep_open(hold, &mut close_by, &token).await;
         }
         self.end(hold.is_some(), close_by).await;
+        if hold.is_some() {
+            self.remove_files().await;
+        }
         drop(hold);
         self.status.send_modify(|status| {
             status.view = View { state: State::Stopped, reason: None, ..status.view.clone() };
@@ -246,6 +251,9 @@ impl Driver {
         let (display, url) = (self.order.display.clone(), self.order.start_url.clone());
         let ((width, height), session) = (self.order.size, self.order.session.clone());
         async move {
+            if let Err(error) = make_files(&adspower, &profile).await {
+                return Done::Opened(Err(error));
+            }
             let invited = invite(&adspower, display).await;
             let guest = match invited {
                 Ok(guest) => guest,
@@ -267,6 +275,16 @@ impl Driver {
                 tracing::warn!(session, error, "a browser did not open its page");
             }
             Done::Opened(opened.map(|accepted| Open { accepted, _guest: guest }))
+        }
+    }
+
+    /// Nobody else has the profile until this is done.
+    async fn remove_files(&mut self) {
+        let files = self.adspower.files(&self.order.profile);
+        let removed = blocking(FILES_DEADLINE, move || files.remove()).await.and_then(|outcome| outcome);
+        if let Err(error) = removed {
+            let session = &self.order.session;
+            tracing::warn!(session, error = %chain(&error), "files of a session's browser stay behind");
         }
     }
 
@@ -315,6 +333,13 @@ async fn finished(work: &mut Option<Work>) -> Done {
 fn display_of(group: &GroupStatus) -> Option<u32> {
     let display = group.services.iter().find(|service| service.name == DISPLAY)?;
     matches!(display.state, ServiceState::Up | ServiceState::Unresponsive).then_some(display.starts)
+}
+
+async fn make_files(adspower: &AdsPower, profile: &ProfileId) -> Result<(), String> {
+    let site = adspower.site().ok_or("AdsPower is not up")?;
+    let (files, owner) = (adspower.files(profile), site.ground.owner);
+    let made = blocking(FILES_DEADLINE, move || files.make(owner)).await.and_then(|outcome| outcome);
+    made.map_err(|error| format!("no directory for downloads: {}", chain(&error)))
 }
 
 async fn invite(adspower: &AdsPower, display: Display) -> Result<Guest, String> {

@@ -14,6 +14,7 @@ const DEADLINE_MS = 30_000;
  * @property {(selector: string, text: string) => Promise<void>} fill
  * @property {(selector: string) => Promise<void>} click
  * @property {(selector: string) => Promise<{x: number, y: number}>} middle of an element that is waited for, in the picture
+ * @property {() => Promise<[number, number]>} [offset] where the picture's corner is on the display
  * @property {() => Promise<Buffer>} screenshot a PNG
  * @property {() => Promise<void>} close lets go of the browser, which stays
  */
@@ -36,6 +37,7 @@ async function playwright({ http, headers, direct }) {
     fill: (selector, text) => page.fill(selector, text),
     click: (selector) => page.click(selector),
     middle: (selector) => page.locator(selector).evaluate(middleOf),
+    offset: () => page.evaluate(() => [window.screenX, window.screenY + window.outerHeight - window.innerHeight]),
     screenshot: () => page.screenshot(),
     close: () => browser.close(),
   };
