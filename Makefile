@@ -3,15 +3,20 @@ SHELL := /bin/bash
 CARGO_FLAGS ?= --locked
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
-.PHONY: help setup demo test ci check bench soak fuzz clean
+.PHONY: help setup demo test ci check deb image-test fly-test vm-test packer-test bench soak fuzz clean
 
 help:
-	@echo "make demo    install, build, start a sandbox on this machine and print a link to it"
-	@echo "make test    install, build, run all tests"
-	@echo "make ci      what CI runs: formatting, lints, configuration samples, then make test"
-	@echo "make bench   the relay beside websockify, the CDP proxy and sessions beside doing without, each in one run"
-	@echo "make soak    sessions that come and go and are killed at random, SOAK_ROUNDS (default 100) times three"
-	@echo "make fuzz    each fuzz target for FUZZ_SECONDS (default 60); needs cargo-fuzz and a nightly toolchain"
+	@echo "make demo        install, build, start a sandbox on this machine and print a link to it"
+	@echo "make test        install, build, run all tests"
+	@echo "make ci          what CI runs: formatting, lints, configuration samples, then make test"
+	@echo "make deb         the Debian package, in target/debian"
+	@echo "make image-test  boots a Debian tree with that package and real systemd, and tests it from outside; needs root"
+	@echo "make fly-test    the same without systemd, as on a Fly Machine"
+	@echo "make vm-test     the same tree with a kernel of its own, in an emulated machine"
+	@echo "make packer-test has Packer judge packer/"
+	@echo "make bench       the relay beside websockify, the CDP proxy and sessions beside doing without, each in one run"
+	@echo "make soak        sessions that come and go and are killed at random, SOAK_ROUNDS (default 100) times three"
+	@echo "make fuzz        each fuzz target for FUZZ_SECONDS (default 60); needs cargo-fuzz and a nightly toolchain"
 
 setup:
 	@.ci/setup test
@@ -24,7 +29,9 @@ demo:
 check: setup
 	cargo fmt --check
 	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
-	shellcheck .ci/run .ci/setup tests/api/*.sh tests/fixtures/services/*.sh
+	shellcheck .ci/run .ci/setup tests/api/*.sh tests/fixtures/services/*.sh tests/image/run tests/packer.sh fly/sbom
+	shellcheck deb/build deb/check deb/reproduce deb/tools deb/lib/* deb/scripts/*
+	shellcheck --external-sources --source-path=SCRIPTDIR ami/provision ami/lib.sh ami/[0-9]*
 
 test: setup
 	cargo test $(CARGO_FLAGS)
@@ -33,6 +40,27 @@ test: setup
 	cd tests/e2e && VALETD="$${VALETD:-$(TARGET_DIR)/debug/valetd}" node --test --test-concurrency=1
 
 ci: check test
+
+deb:
+	@.ci/setup image
+	deb/check "$$(deb/build)"
+
+# The package as it is, where there is one: DEB=path.
+image-test:
+	@.ci/setup image
+	tests/image/run "$${DEB:-$$(deb/build)}"
+
+fly-test:
+	@.ci/setup image
+	tests/image/run --container "$${DEB:-$$(deb/build)}"
+
+vm-test:
+	@.ci/setup image
+	tests/image/run --vm "$${DEB:-$$(deb/build)}"
+
+packer-test:
+	@.ci/setup image
+	tests/packer.sh
 
 bench: setup
 	cargo bench $(CARGO_FLAGS) --bench bridge

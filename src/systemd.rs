@@ -71,11 +71,15 @@ fn describe(status: &SessionStatus) -> String {
 
 /// Pings systemd at half its interval, each time after a round trip through the manager and the supervisors: were one of
 /// them stuck, there would be no ping. While draining they are busy, and the drain has its own budget.
-pub(crate) async fn watchdog(manager: ManagerHandle, period: Duration, draining: watch::Receiver<bool>) {
+pub(crate) async fn watchdog(
+    manager: ManagerHandle,
+    period: Duration,
+    draining: watch::Receiver<bool>,
+    over: CancellationToken,
+) {
     let mut ticks = interval(period / WATCHDOG_FRACTION);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
+    while over.run_until_cancelled(ticks.tick()).await.is_some() {
         let alive = *draining.borrow() || manager.ping(period / WATCHDOG_FRACTION).await.is_ok();
         if alive {
             say(&[NotifyState::Watchdog]);

@@ -207,7 +207,7 @@ impl App {
         scope.spawn("host identity", identity.keep_fresh(scope.token()));
         scope.spawn("notify", notify_state(sessions, awaited, scope.token()));
         if let Some(period) = sd_notify::watchdog_enabled() {
-            scope.spawn("watchdog", watchdog(manager.clone(), period, draining.subscribe()));
+            scope.spawn("watchdog", watchdog(manager.clone(), period, draining.subscribe(), scope.token()));
         }
 
         let drain_budget = config.drain_budget;

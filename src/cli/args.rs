@@ -33,7 +33,7 @@ pub struct Cli {
 const EXIT_CODES: &str = "Exit codes: 0 clean stop, 64 usage, 69 a needed program is missing, 75 already running, \
                           78 configuration, 1 anything else.";
 
-/// The subcommands. `exec` and `keeper` are the daemon's own and never reach this parser.
+/// The subcommands. `exec` and its like are the daemon's own and never reach this parser.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the daemon.
@@ -64,6 +64,9 @@ pub enum Command {
     /// Behave like AdsPower, for tests and for `valetd dev --adspower`.
     #[command(hide = true, name = "adspower-stand-in")]
     AdspowerStandIn(StandInArgs),
+    /// Write the manual pages and the shells' completions, for a package.
+    #[command(hide = true)]
+    Manual(ManualArgs),
 }
 
 /// Arguments of `valetd run`.
@@ -349,6 +352,14 @@ fn secret(text: &str) -> Result<Secret<String>, String> {
 
 fn behaviour(text: &str) -> Result<Behaviour, String> {
     Behaviour::parse(text).ok_or_else(|| "no such behaviour".to_owned())
+}
+
+/// Arguments of `valetd manual`.
+#[derive(Debug, Args)]
+pub struct ManualArgs {
+    /// Where to; it must be there.
+    #[arg(value_name = "DIRECTORY")]
+    pub directory: PathBuf,
 }
 
 fn ttl(text: &str) -> Result<Duration, String> {

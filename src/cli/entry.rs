@@ -4,7 +4,9 @@ use std::env;
 use std::io::{stderr, stdout};
 use std::path::PathBuf;
 
-use super::{Command, Exit, args, check, dev, doctor, profile, run, session, stand_in, status, token};
+use super::{
+    Command, Exit, args, check, dev, doctor, manual, profile, run, session, stand_in, status, token,
+};
 
 /// Parses the command line of this process, runs what it says, and gives back how it went.
 pub fn main() -> Exit {
@@ -25,5 +27,6 @@ pub fn main() -> Exit {
         Command::Status(args) => status::run(&args, &mut out, &mut err),
         Command::Doctor(args) => doctor::run(&args, credentials, &mut out, &mut err),
         Command::AdspowerStandIn(args) => stand_in::run(&args, env::var_os("HOME"), &mut err),
+        Command::Manual(args) => manual::run(&args, &mut err),
     }
 }

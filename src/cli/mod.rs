@@ -11,6 +11,7 @@ pub mod dev;
 pub mod doctor;
 mod entry;
 pub mod exit;
+pub mod manual;
 pub mod output;
 mod place;
 pub mod profile;
@@ -23,8 +24,8 @@ pub mod status;
 pub mod token;
 
 pub use args::{
-    CheckArgs, Cli, Command, DevArgs, DoctorArgs, RunArgs, SessionArgs, StandInArgs, StatusArgs, TokenArgs,
-    parse,
+    CheckArgs, Cli, Command, DevArgs, DoctorArgs, ManualArgs, RunArgs, SessionArgs, StandInArgs, StatusArgs,
+    TokenArgs, parse,
 };
 pub use entry::main;
 pub use exit::Exit;

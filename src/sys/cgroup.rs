@@ -10,6 +10,11 @@ use rustix::event::{PollFd, PollFlags, poll};
 use super::marker::{self, timespec};
 use super::procfs::Stat;
 
+/// Where the daemon itself is beneath a cgroup that systemd has delegated to it.
+const LEAF: &str = "supervisor";
+/// What systemd writes on a cgroup that it has delegated: to root, and since 251 to ordinary users.
+const DELEGATED: [&str; 2] = ["trusted.delegate", "user.delegate"];
+
 /// Re-read at least so often, should a notification have been lost.
 const BACKSTOP: Duration = Duration::from_millis(250);
 
@@ -22,6 +27,39 @@ pub fn own_dir() -> io::Result<PathBuf> {
     let membership = fs::read_to_string("/proc/self/cgroup")?;
     resolve(&mounts, &membership)
         .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no cgroup2 mount holds this process"))
+}
+
+/// The directory that is this process's own to divide: the delegated one above the leaf that it has moved to, or its own.
+///
+/// # Errors
+/// As [`own_dir`].
+pub fn unit_dir() -> io::Result<PathBuf> {
+    let own = own_dir()?;
+    let above = own.parent().filter(|above| own.ends_with(LEAF) && is_delegated(above)).map(Path::to_owned);
+    Ok(above.unwrap_or(own))
+}
+
+/// Gives back [`unit_dir`], and leaves it for a leaf beneath it where systemd has delegated it: the kernel hands controllers on
+/// to cgroups beneath one only when no process is in it, and without controllers there are no limits.
+///
+/// # Errors
+/// As the kernel gives them.
+pub fn settle() -> io::Result<PathBuf> {
+    let unit = unit_dir()?;
+    if is_delegated(&unit) && own_dir()? == unit {
+        let leaf = unit.join(LEAF);
+        fs::create_dir_all(&leaf)?;
+        // 0 is the writer, with all of its threads.
+        io::Write::write_all(&mut join_file(&leaf)?, b"0")?;
+    }
+    Ok(unit)
+}
+
+fn is_delegated(dir: &Path) -> bool {
+    let mut value = [0; 8];
+    DELEGATED.iter().any(|name| {
+        rustix::fs::getxattr(dir, *name, &mut value).is_ok_and(|length| value.get(..length) == Some(b"1"))
+    })
 }
 
 fn resolve(mountinfo: &str, membership: &str) -> Option<PathBuf> {
@@ -228,6 +266,21 @@ mod tests {
         assert_eq!(resolve(HYBRID, "4:memory:/y\n"), None);
         let spaced = "30 23 0:26 / /mnt/c\\040g rw - cgroup2 c rw\n";
         assert_eq!(resolve(spaced, "0::/a\n"), Some("/mnt/c g/a".into()));
+    }
+
+    #[test]
+    fn a_directory_is_delegated_when_systemd_has_written_so_on_it() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!is_delegated(dir.path()));
+        let flags = rustix::fs::XattrFlags::empty();
+        for (value, delegated) in [("0", false), ("1", true), ("1 and more", false)] {
+            match rustix::fs::setxattr(dir.path(), "user.delegate", value.as_bytes(), flags) {
+                // Of a file system without such attributes nothing can be asked.
+                Err(rustix::io::Errno::OPNOTSUPP) => return,
+                outcome => outcome.unwrap(),
+            }
+            assert_eq!(is_delegated(dir.path()), delegated, "{value}");
+        }
     }
 
     #[test]

@@ -67,7 +67,7 @@ pub struct Limits {
 pub enum Containment {
     /// cgroup2: nothing escapes.
     Cgroup {
-        /// `<own cgroup>/valetd-<state hash>`.
+        /// `<the daemon's cgroup>/valetd-<state hash>`.
         base: PathBuf,
         /// Which run.
         scope: RunScope,
@@ -95,7 +95,7 @@ impl Containment {
     }
 
     fn in_cgroup(scope: &RunScope) -> io::Result<PathBuf> {
-        let base = cgroup::own_dir()?.join(format!("valetd-{}", scope.state_hash));
+        let base = cgroup::settle()?.join(format!("valetd-{}", scope.state_hash));
         fs::create_dir_all(base.join(&scope.run))?;
         // Fails here, not at the first service, where the directory may be made but not joined.
         cgroup::join_file(&base.join(&scope.run))?;

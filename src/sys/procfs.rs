@@ -100,7 +100,7 @@ pub fn environment(pid: u32, name: &str) -> Option<String> {
 pub fn memory_bytes() -> io::Result<u64> {
     let of_host = parse_memory(&fs::read_to_string("/proc/meminfo")?)
         .ok_or_else(|| io::Error::other("/proc/meminfo without MemTotal"))?;
-    let of_cgroup = super::cgroup::own_dir()
+    let of_cgroup = super::cgroup::unit_dir()
         .ok()
         .and_then(|dir| fs::read_to_string(dir.join("memory.max")).ok())
         // "max" where there is no limit.
