@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::files;
 use crate::display::{Authority, Cookie, Reservation, ReserveError};
 use crate::supervise::Identity;
+use crate::sys::remove_all;
 
 /// Beneath the state directory, and beneath the runtime directory.
 const NAME: &str = "adspower";
@@ -87,7 +88,7 @@ impl Ground {
         let files = files::root(state_dir);
         files::begin(&files).map_err(failed(&files))?;
         let runtime = runtime_dir.join(NAME);
-        remove(&runtime).map_err(failed(&runtime))?;
+        remove_all(&runtime).map_err(failed(&runtime))?;
         passage(&runtime)?;
         own(&runtime.join("tmp"), owner)?;
         own(&runtime.join("screen"), owner)?;
@@ -130,7 +131,7 @@ impl Ground {
 impl Drop for Ground {
     fn drop(&mut self) {
         for path in [&self.runtime, &self.files] {
-            if let Err(error) = remove(path) {
+            if let Err(error) = remove_all(path) {
                 tracing::warn!(path = %path.display(), %error, "a directory of AdsPower's stays behind");
             }
         }
@@ -166,13 +167,6 @@ fn own(path: &Path, owner: Option<Identity>) -> Result<(), GroundError> {
             }
         }
         Err(error) => Err(failed(path)(error)),
-    }
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _gone => Ok(()),
     }
 }
 

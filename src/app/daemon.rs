@@ -94,7 +94,8 @@ impl App {
         let api = Api::bind(&config.api, params).await?;
         let mut scope = Scope::new();
         let system = Host::start(&mut scope, HostParams::new(state_dir)).await?;
-        system.remove_on_death(&config.api.socket).await;
+        // As it is: a daemon that is started at once after a kill has bound its own before the keeper is done.
+        system.remove_on_death_as_is(&config.api.socket).await;
         let run = system.containment().run().to_owned();
         let survey = SurveyParams {
             sessions: manager.sessions(),

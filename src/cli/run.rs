@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::output::complain;
 use super::{Exit, RunArgs};
@@ -13,6 +14,8 @@ use crate::vnc::RfbSource;
 
 /// The machines have two cores; viewers, supervision and health share them.
 const WORKERS: usize = 2;
+/// For threads that wait for the system when everything else has ended.
+const LAST_THREADS: Duration = Duration::from_millis(500);
 
 /// The one program that can be done without.
 const NFT_KEY: &str = "isolation.nft";
@@ -33,10 +36,13 @@ pub fn run(args: &RunArgs, credentials_dir: Option<&Path>, err: &mut dyn Write) 
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "starting");
     let reload = reload_from(args.config.clone(), credentials_dir.map(Path::to_owned), level);
     let outcome = runtime().map(|runtime| {
-        runtime.block_on(async {
+        let outcome = runtime.block_on(async {
             let app = App::build(config).await?;
             Box::pin(app.run(reload)).await
-        })
+        });
+        // A name that is being looked up cannot be called off, and may take longer than the whole drain.
+        runtime.shutdown_timeout(LAST_THREADS);
+        outcome
     });
     match outcome {
         Ok(Ok(())) => Exit::Clean,

@@ -256,7 +256,9 @@ impl ManagerHandle {
     /// See [`AmendError`].
     pub async fn amend(&self, id: &SessionId, amendment: Amendment) -> Result<SessionRecord, AmendError> {
         let id = id.clone();
-        self.ask(ANSWER_DEADLINE, |reply| Request::Amend { id, amendment, reply }).await?
+        let record = self.ask(ANSWER_DEADLINE, |reply| Request::Amend { id, amendment, reply }).await??;
+        self.settle().await;
+        Ok(record)
     }
 
     /// Has no more sessions taken from now on, while those that are there go on.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::config::HostConfig;
 use crate::browser::park_all;
 use crate::supervise::Identity;
+use crate::sys::remove_all;
 
 /// Directories of the daemon: a session may pass through, not list.
 const PASSAGE: u32 = 0o711;
@@ -128,12 +129,7 @@ fn make_fresh(path: &Path, owner: Option<Identity>) -> Result<(), Error> {
 }
 
 fn remove(path: &Path) -> Result<(), Error> {
-    match std::fs::remove_dir_all(path) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error { what: "remove", path: path.to_owned(), source })
-        }
-        _gone => Ok(()),
-    }
+    remove_all(path).map_err(|source| Error { what: "remove", path: path.to_owned(), source })
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use super::child::Child;
 use super::command::Command;
 use super::containment::{Cell, Containment, Limits, RunScope};
 use super::firewall::{Firewall, FirewallError};
-use super::keeper::KeeperHandle;
+use super::keeper::{KeeperHandle, Only};
 use super::marker;
 use super::ruleset::Filter;
 use super::space::{Space, SpaceError, SpaceSpec};
@@ -177,12 +177,20 @@ impl Host {
 
     /// Has `path` (a file, or a directory with all in it) removed by the keeper should the daemon be killed.
     pub async fn remove_on_death(&self, path: &Path) {
-        self.inner.keeper.remove(path, None).await;
+        self.inner.keeper.remove(path, Only::Always).await;
     }
 
     /// The same for a file that may be somebody else's by then: only if it holds exactly `text`.
     pub async fn remove_on_death_if_holds(&self, path: &Path, text: String) {
-        self.inner.keeper.remove(path, Some(text)).await;
+        self.inner.keeper.remove(path, Only::IfHolds(text)).await;
+    }
+
+    /// The same for what is at `path` now: not for what somebody puts there afterwards.
+    pub async fn remove_on_death_as_is(&self, path: &Path) {
+        match Only::as_is(path) {
+            Ok(only) => self.inner.keeper.remove(path, only).await,
+            Err(error) => tracing::warn!(path = %path.display(), %error, "gone before it could be noted"),
+        }
     }
 
     /// Takes that back for `path`, which is gone or somebody else's by now.

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, BufRead, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, ExitCode};
 use std::sync::Arc;
@@ -44,15 +45,41 @@ enum Word {
     /// What to end; the first word.
     Hold(Containment),
     /// What to remove afterwards.
-    Remove(PathBuf),
-    /// A file to remove afterwards, if it holds this text and nothing else.
-    RemoveIfHolds(PathBuf, String),
+    Remove(PathBuf, Only),
     /// What is not to be removed after all: it is gone, or will be somebody else's.
     Forget(PathBuf),
     /// A table of packet filter rules to remove afterwards, and the program that can.
     Unfilter(PathBuf, String),
     /// The daemon stops cleanly: go without doing anything.
     Release,
+}
+
+/// Whether what is found at a path is what was meant: the next daemon may have put its own there by then.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Only {
+    Always,
+    /// A file that holds this text and nothing else.
+    IfHolds(String),
+    /// The very file: its device and its number there.
+    IfIs(u64, u64),
+}
+
+impl Only {
+    /// What is at `path` now, and nothing that takes its place.
+    pub(super) fn as_is(path: &Path) -> io::Result<Self> {
+        let found = fs::symlink_metadata(path)?;
+        Ok(Self::IfIs(found.dev(), found.ino()))
+    }
+
+    fn allows(&self, path: &Path) -> bool {
+        match self {
+            Self::Always => true,
+            Self::IfHolds(text) => fs::read_to_string(path).map_or(true, |found| found == *text),
+            Self::IfIs(device, number) => {
+                fs::symlink_metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == (*device, *number))
+            }
+        }
+    }
 }
 
 /// `valetd keeper`. Must run before anything else of the program, while there is one thread.
@@ -66,8 +93,7 @@ pub fn keeper_main() -> ExitCode {
         let Ok(line) = line else { break };
         match serde_json::from_str(&line) {
             Ok(Word::Hold(containment)) => held = Some(containment),
-            Ok(Word::Remove(path)) => remove.push((path, None)),
-            Ok(Word::RemoveIfHolds(path, text)) => remove.push((path, Some(text))),
+            Ok(Word::Remove(path, only)) => remove.push((path, only)),
             Ok(Word::Forget(forgotten)) => remove.retain(|(path, _)| *path != forgotten),
             Ok(Word::Unfilter(nft, table)) => unfilter = Some((nft, table)),
             Ok(Word::Release) => return ExitCode::SUCCESS,
@@ -94,11 +120,10 @@ pub fn keeper_main() -> ExitCode {
         complain(&format!("the packet filter table {table} is left: {error}"));
         code = ExitCode::FAILURE;
     }
-    for (path, text) in remove {
-        if text.is_some_and(|text| fs::read_to_string(&path).is_ok_and(|found| found != text)) {
-            continue;
-        }
-        if let Err(error) = remove_all(&path) {
+    for (path, only) in remove {
+        if only.allows(&path)
+            && let Err(error) = remove_all(&path)
+        {
             complain(&format!("cannot remove {}: {error}", path.display()));
             code = ExitCode::FAILURE;
         }
@@ -148,11 +173,8 @@ impl KeeperHandle {
         *self.pid.borrow()
     }
 
-    pub(super) async fn remove(&self, path: &Path, if_holds: Option<String>) {
-        let word = match if_holds {
-            Some(text) => Word::RemoveIfHolds(path.to_owned(), text),
-            None => Word::Remove(path.to_owned()),
-        };
+    pub(super) async fn remove(&self, path: &Path, only: Only) {
+        let word = Word::Remove(path.to_owned(), only);
         if self.requests.send(Request::Say(word)).await.is_err() {
             tracing::warn!(path = %path.display(), "no keeper will remove it");
         }
@@ -271,7 +293,7 @@ impl Tether {
                     tracing::debug!(%error, "the keeper has just died");
                 }
                 match what {
-                    Word::Remove(path) | Word::RemoveIfHolds(path, _) => {
+                    Word::Remove(path, _) => {
                         self.removals.insert(path, line);
                     }
                     Word::Forget(path) => {
@@ -300,5 +322,23 @@ fn log_end(exit: io::Result<super::child::Exit>) {
     match exit {
         Ok(exit) => tracing::debug!(%exit, "the keeper has ended"),
         Err(error) => tracing::error!(%error, "cannot wait for the keeper"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_took_its_place_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, aside) = (dir.path().join("api.sock"), dir.path().join("old"));
+        fs::write(&path, "").unwrap();
+        let only = Only::as_is(&path).unwrap();
+        assert!(only.allows(&path));
+        fs::rename(&path, &aside).unwrap();
+        assert!(!only.allows(&path));
+        fs::write(&path, "").unwrap();
+        assert!(!only.allows(&path) && only.allows(&aside));
     }
 }

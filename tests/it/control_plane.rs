@@ -329,6 +329,21 @@ fn an_event_that_is_never_taken_is_set_aside_and_the_others_go_on() {
 }
 
 #[test]
+fn the_labels_that_a_killed_daemons_successor_tells_are_the_amended_ones() {
+    let receiver = Receiver::start(StandIn::new(Some("token".to_owned())));
+    let (home, mut daemon) = started(&receiver, "");
+    create(&daemon, "s1");
+    let amended = daemon.ask("PATCH", "/v1/sessions/s1", Some(&json!({ "labels": { "task_id": "t2" } })));
+    assert_eq!(amended.status, 200, "{amended:?}");
+    daemon.signal(Signal::SIGKILL);
+    daemon.wait_exit(PATIENCE);
+    let mut next = home.start();
+    let ended = wait_event(&receiver, "session.ended", "s1");
+    assert_eq!(ended["labels"]["task_id"], "t2", "{ended}");
+    next.stop(PATIENCE);
+}
+
+#[test]
 fn the_end_of_a_daemon_waits_for_the_control_plane_no_longer_than_it_may() {
     let receiver = Receiver::start(StandIn::failing(Some("token".to_owned()), |report| {
         if report.report == "register" { Conduct::Well } else { Conduct::Hang }

@@ -72,8 +72,9 @@ impl Actor {
         id: &SessionId,
         amendment: Amendment,
     ) -> Result<SessionRecord, AmendError> {
-        let place = self.place_of(id).and_then(|slot| self.places.get(&slot));
-        let Some(Place { phase: Phase::Live { session, controls }, ending, .. }) = place else {
+        let slot = self.place_of(id).ok_or(AmendError::Unknown)?;
+        let Some(Place { phase: Phase::Live { session, controls }, ending, .. }) = self.places.get(&slot)
+        else {
             return Err(AmendError::Unknown);
         };
         if ending.borrow().is_some() || session.status().end.is_some() {
@@ -91,6 +92,9 @@ impl Actor {
             terms.idle_timeout = idle_timeout.unwrap_or(terms.idle_timeout);
             terms.labels.extend(labels);
         });
+        // A restart tells of the session by what was written down, and labels are what its asker knows it by.
+        let entry = self.ledger.entry(session.key(), slot, self.uid_of(slot));
+        self.teller.enter(&entry, || session.record());
         Ok(session.record())
     }
 
