@@ -37,7 +37,9 @@ test: setup
 	cargo test $(CARGO_FLAGS)
 	cargo build $(CARGO_FLAGS)
 	SCHEMATHESIS_VENV=$(TARGET_DIR)/schemathesis tests/api/schemathesis.sh "$${VALETD:-$(TARGET_DIR)/debug/valetd}"
-	cd tests/e2e && VALETD="$${VALETD:-$(TARGET_DIR)/debug/valetd}" node --test --test-concurrency=1
+	cd tests/e2e && export VALETD="$${VALETD:-$(TARGET_DIR)/debug/valetd}" \
+	  && VALETD_DISPLAY__RFB=native node --test --test-concurrency=1 view.test.js spectator.test.js \
+	  && node --test --test-concurrency=1
 
 ci: check test
 
