@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::{Client, Exchange};
 use super::config::{Auth, Config};
+use super::intake::Intake;
 use super::line::{BATCH, Line, Next, Standing, Task, Turn};
 use super::metrics::Metrics;
 use super::reply::Reply;
@@ -127,12 +128,12 @@ impl ControlPlane {
             survey,
             manager,
             loaded: VecDeque::new(),
-            acknowledged: 0,
+            acknowledged: None,
             rejection: String::new(),
             outbox: Outbox::default(),
             sequence: 0,
             skew: None,
-            intake: true,
+            intake: Intake::open(),
             finish: finish.subscribe(),
             steps: steps.subscribe(),
             shown: shown.subscribe(),
@@ -167,16 +168,15 @@ struct Reporter {
     manager: ManagerHandle,
     /// Events that are on disk still, the oldest first.
     loaded: VecDeque<Waiting>,
-    /// The place of the last event that was acknowledged.
-    acknowledged: i64,
+    /// The last event that was acknowledged.
+    acknowledged: Option<Waiting>,
     /// What the receiver said of the last that it did not take.
     rejection: String,
     /// As it was when it was last looked at.
     outbox: Outbox,
     sequence: u64,
     skew: Option<f64>,
-    /// Whether the manager was told to take sessions.
-    intake: bool,
+    intake: Intake,
     finish: watch::Receiver<Option<Instant>>,
     steps: watch::Receiver<u64>,
     /// What the configuration has to show since it was read again.
@@ -203,13 +203,14 @@ impl Reporter {
                 let _flushed = self.store.flush(LAST_FLUSH.min(left / 2)).await;
                 line.finish(end);
             }
+            self.keep_intake().await;
             self.publish(&line);
             let now = Instant::now();
             match line.next(now) {
                 Next::Done => return,
                 Next::Do(task) => self.carry_out(task, &mut line).await,
                 Next::Wait(at) => tokio::select! {
-                    () = sleep_until(at.into()) => {}
+                    () = sleep_until(self.intake.due(now).map_or(at, |due| due.min(at)).into()) => {}
                     () = changes.next() => line.changed(),
                     Ok(()) = told.changed() => line.more(),
                     Ok(()) = self.steps.changed() => self.woke(&mut line),
@@ -234,15 +235,12 @@ impl Reporter {
             Task::Load => match self.store.page(BATCH, PAGE_BYTES).await {
                 Ok(page) => {
                     self.loaded = page.into();
-                    line.loaded(self.loaded.len());
+                    line.loaded(self.loaded.len(), Instant::now());
                     self.look().await;
                 }
                 Err(error) => self.disk_failed(line, &error),
             },
-            Task::Forget => match self.store.forget(self.acknowledged).await {
-                Ok(()) => line.cleared(task),
-                Err(error) => self.disk_failed(line, &error),
-            },
+            Task::Forget => self.forget(line).await,
             Task::SetAside => self.set_aside(line).await,
             Task::Register { anew } => {
                 if anew {
@@ -280,10 +278,28 @@ impl Reporter {
         line.disk_failed(Instant::now());
     }
 
+    async fn forget(&mut self, line: &mut Line) {
+        let Some(last) = &self.acknowledged else { return line.cleared(Task::Forget) };
+        match self.store.forget(last.seq, &last.event.id).await {
+            Ok(true) => line.cleared(Task::Forget),
+            Ok(false) => self.reload(line),
+            Err(error) => self.disk_failed(line, &error),
+        }
+    }
+
+    /// The state file has other events than those that were loaded. Those that it still has are sent again.
+    fn reload(&mut self, line: &mut Line) {
+        tracing::warn!("events in the state file are not those that were read: they are read again");
+        self.loaded.clear();
+        line.reload();
+    }
+
     async fn set_aside(&mut self, line: &mut Line) {
         let Some(first) = self.loaded.front() else { return line.cleared(Task::SetAside) };
-        if let Err(error) = self.store.set_aside(first.seq, self.rejection.clone()).await {
-            return self.disk_failed(line, &error);
+        match self.store.set_aside(first.seq, &first.event.id, self.rejection.clone()).await {
+            Ok(true) => {}
+            Ok(false) => return self.reload(line),
+            Err(error) => return self.disk_failed(line, &error),
         }
         let event = &first.event;
         // Without what is in it: that is the users' business.
@@ -333,18 +349,18 @@ impl Reporter {
             (Task::Send(sent), Reply::Taken(accepted)) => {
                 for _ in 0..(*accepted).min(sent) {
                     if let Some(taken) = self.loaded.pop_front() {
-                        self.acknowledged = taken.seq;
+                        self.acknowledged = Some(taken);
                     }
                 }
             }
-            (Task::Send(_), Reply::Rejected(why)) => self.rejection.clone_from(why),
+            (Task::Send(_), Reply::Rejected(why) | Reply::Refused(why)) => self.rejection.clone_from(why),
             _ => {}
         }
         let turn = line.answered(task, exchange.reply, Instant::now(), random_fraction());
         if woke {
             self.woke(line);
         }
-        self.tell(turn).await;
+        self.tell(turn);
     }
 
     /// Sends one report; whether the clock was set or the machine slept meanwhile, which ends it: nobody knows what is left of
@@ -379,17 +395,17 @@ impl Reporter {
         self.skew = Some(skew);
     }
 
-    async fn tell(&mut self, turn: Turn) {
+    fn tell(&mut self, turn: Turn) {
         match turn {
             Turn::Nothing => {}
             Turn::Refused => {
                 tracing::error!("the control plane does not know this host: no new sessions are taken");
-                self.set_intake(false).await;
+                self.want_intake(false);
             }
             Turn::Known { again: false } => tracing::info!("the control plane knows this host"),
             Turn::Known { again: true } => {
                 tracing::info!("the control plane knows this host again: sessions are taken");
-                self.set_intake(true).await;
+                self.want_intake(true);
             }
             Turn::Lost(error) => tracing::warn!(error, "the control plane does not hear this host"),
             Turn::Restored => tracing::info!("the control plane hears this host again"),
@@ -399,11 +415,22 @@ impl Reporter {
         }
     }
 
-    async fn set_intake(&mut self, open: bool) {
-        self.intake = open;
+    fn want_intake(&mut self, open: bool) {
+        self.intake.want(open);
         self.metrics.refused(!open);
-        if let Err(error) = self.manager.set_intake(open).await {
-            tracing::error!(%error, open, "the intake of sessions is not set");
+    }
+
+    /// Has the manager take sessions, or none, where it does not know yet.
+    async fn keep_intake(&mut self) {
+        let now = Instant::now();
+        if self.intake.due(now).is_none_or(|due| due > now) {
+            return;
+        }
+        let open = self.intake.is_wanted();
+        let told = self.manager.set_intake(open).await;
+        self.intake.told(told.is_ok(), Instant::now());
+        if let Err(error) = told {
+            tracing::error!(%error, open, "the intake of sessions is not set, and is tried again");
         }
     }
 
@@ -414,9 +441,9 @@ impl Reporter {
                 (ComponentStatus::Failing, Some(format!("this host is refused, {why}")))
             }
             standing => match (line.unreached(Instant::now()), standing) {
-                (Some(why), _) => (ComponentStatus::Failing, Some(why.to_owned())),
+                (Some(why), _) => (ComponentStatus::Failing, Some(why)),
                 (None, Standing::New) => (ComponentStatus::Starting, None),
-                (None, _) if !self.intake => {
+                (None, _) if !self.intake.is_wanted() => {
                     (ComponentStatus::Failing, Some("this host was refused".to_owned()))
                 }
                 (None, _) => (ComponentStatus::Ok, None),

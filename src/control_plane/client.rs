@@ -101,7 +101,7 @@ impl Client {
             Err(error) => return failed(&error),
         };
         let mut headers = HeaderMap::new();
-        headers.extend(header.map(|header| (AUTHORIZATION, header)));
+        headers.extend(header.clone().map(|header| (AUTHORIZATION, header)));
         let packed = (self.compress && body.len() >= COMPRESS_FROM).then(|| packed(&body)).flatten();
         let first = match packed {
             Some(packed) => match self.send(path, &headers, packed, true).await {
@@ -119,7 +119,11 @@ impl Client {
             None => self.send(path, &headers, body, false).await,
         };
         match outcome {
-            Ok((_, (answer, skew))) => Exchange { reply: judge(&answer, events), skew },
+            Ok((_, (answer, skew))) => {
+                let shown = header.as_ref().and_then(|header| std::str::from_utf8(header.as_bytes()).ok());
+                let shown = shown.map(|header| header.strip_prefix("Bearer ").unwrap_or(header));
+                Exchange { reply: judge(&answer, events, shown), skew }
+            }
             Err(error) => failed(&error),
         }
     }

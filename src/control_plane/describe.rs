@@ -25,11 +25,15 @@ is configured, both in `Authorization: Bearer`; with `\"mtls\"` the certificate 
 times in seconds by the host's clock; `sent_at` beside the receiver's own clock tells how far that is off. Fields are added, never \
 changed: leave alone what you do not know.
 
-**Answers.** Any 2xx with the JSON that is described takes a report; a 2xx without it does not. 401 and 403, and 404 with a problem \
-(RFC 9457) whose `type` ends in `unknown-host`, refuse the host: it takes no new sessions, keeps those that it has, and \
-registers again and again, at first after half a second and at last once a minute, with its credential read anew. 400, 413 and 422 say \
-that a report will never be understood: events are halved until the one is found, which the host sets aside. Everything else is \
-tried again, after `Retry-After` where there is one. Redirects are not followed, 64 KiB of an answer are read, and 10 s are waited.";
+**Answers.** Any 2xx with the JSON that is described takes a report; a 2xx without it does not. A problem is JSON as in RFC 9457 with \
+a `type` or a `title`. 401, 403 with a problem, and 404 with one whose `type` ends in `unknown-host`, refuse the host when they answer a \
+registration or a heartbeat: it takes no new sessions, keeps those that it has, and registers again and again, at first after \
+half a second and at last once a minute, with its credential read anew. When they answer events, the host registers so and sends a \
+heartbeat; if one of them is taken and the events are refused again, they count as not understood. 400, 413 and 422 with a problem \
+say that a report will never be understood: events are halved until the one is found, which the host sets aside. From the fifth in \
+a row on none is set aside, and the same is sent again until one is taken. Everything else is tried again, events and the rest each \
+in their own time, after `Retry-After` where there is one: up to 10 min for events, up to 60 s for the rest. Events \
+that failed come in half as many. Redirects are not followed, 64 KiB of an answer are read, and 10 s are waited.";
 
 /// The whole description.
 pub fn document() -> OpenApi {
@@ -80,8 +84,8 @@ fn post<B: ToSchema, A: ToSchema>(id: &str, about: &str, taken: &str) -> PathIte
         .security(SecurityRequirement::new(TOKEN, Vec::<String>::new()))
         .request_body(Some(body.build()))
         .response("200", ResponseBuilder::new().description(taken).content(JSON, content(&A::name())).build())
-        .response("400", plain("Not understood, and never will be; likewise 413 and 422"))
-        .response("401", plain("The host is not wanted; likewise 403"))
+        .response("400", plain("With a problem: not understood, and never will be; likewise 413 and 422"))
+        .response("401", plain("The host is not wanted; likewise 403 with a problem"))
         .response("404", plain("With a problem of type `unknown-host`: the host is not known"))
         .response("415", plain("Send it again without compression"))
         .response("429", plain("Later; likewise any 5xx"))

@@ -11,6 +11,7 @@ mod client;
 pub mod config;
 mod credential;
 mod describe;
+mod intake;
 mod line;
 mod metrics;
 mod payload;

@@ -11,6 +11,8 @@ use super::payload::Receipt;
 const UNKNOWN_HOST: &str = "unknown-host";
 /// Of what a receiver says, so much is shown.
 const MAX_SHOWN_CHARS: usize = 120;
+/// In place of a credential that a receiver repeats.
+const REDACTED: &str = "<redacted>";
 
 /// What came of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,8 +43,8 @@ struct Problem {
     title: String,
 }
 
-/// Judges the answer to a request; `events`: whether events were sent.
-pub(crate) fn judge(answer: &Answer, events: bool) -> Reply {
+/// Judges the answer to a request; `events`: whether events were sent; `shown`: the credential that went with it.
+pub(crate) fn judge(answer: &Answer, events: bool, shown: Option<&str>) -> Reply {
     let failed =
         |why: String| Reply::Failed { why, retry_after: answer.retry_after.map(Duration::from_secs) };
     match answer.status {
@@ -58,27 +60,42 @@ pub(crate) fn judge(answer: &Answer, events: bool) -> Reply {
                 Reply::Taken,
             )
         }
-        status @ (401 | 403) => Reply::Refused(said(status, &answer.body)),
         404 if is_unknown_host(&answer.body) => Reply::Refused("it does not know this host".to_owned()),
-        status @ (400 | 413 | 422) => Reply::Rejected(said(status, &answer.body)),
-        status => failed(said(status, &answer.body)),
+        status => {
+            let problem = problem(&answer.body);
+            let why = said(status, problem.as_ref(), shown);
+            match status {
+                401 => Reply::Refused(why),
+                // Without a problem it may be the word of whatever stands in between.
+                403 if problem.is_some() => Reply::Refused(why),
+                400 | 413 | 422 if problem.is_some() => Reply::Rejected(why),
+                _ => failed(why),
+            }
+        }
     }
 }
 
-fn problem(body: &str) -> Problem {
-    serde_json::from_str(body).unwrap_or_default()
+/// A problem says what it is: `{}` or a proxy's own JSON is none.
+fn problem(body: &str) -> Option<Problem> {
+    let problem: Problem = serde_json::from_str(body).ok()?;
+    (!problem.r#type.is_empty() || !problem.title.is_empty()).then_some(problem)
 }
 
 fn is_unknown_host(body: &str) -> bool {
-    problem(body).r#type.rsplit([':', '/', '#']).next() == Some(UNKNOWN_HOST)
+    problem(body).is_some_and(|problem| problem.r#type.rsplit([':', '/', '#']).next() == Some(UNKNOWN_HOST))
 }
 
 /// The status, and the title of a problem where there is one: short, and without what could garble a log.
-fn said(status: u16, body: &str) -> String {
-    let title = problem(body).title;
+fn said(status: u16, problem: Option<&Problem>, shown: Option<&str>) -> String {
+    let title = problem.map(|problem| problem.title.as_str()).unwrap_or_default();
+    // Before it is cut: half a credential would not be found.
+    let title = match shown.filter(|shown| !shown.is_empty()) {
+        Some(shown) => title.replace(shown, REDACTED),
+        None => title.to_owned(),
+    };
     let title: String = title.chars().filter(|char| !char.is_control()).take(MAX_SHOWN_CHARS).collect();
-    // No colon: what stands behind one is cut where anybody may read it.
-    if title.is_empty() { format!("it answers {status}") } else { format!("it answers {status} ({title})") }
+    // What stands behind a colon is cut where anybody may read it.
+    if title.is_empty() { format!("it answers {status}") } else { format!("it answers {status}: {title}") }
 }
 
 #[cfg(test)]
@@ -86,7 +103,7 @@ mod tests {
     use super::*;
 
     fn judged(status: u16, body: &str, events: bool) -> Reply {
-        judge(&Answer { status, body: body.to_owned(), retry_after: None }, events)
+        judge(&Answer { status, body: body.to_owned(), retry_after: None }, events, None)
     }
 
     #[test]
@@ -130,7 +147,8 @@ mod tests {
     #[test]
     fn a_host_is_refused_by_name_and_a_wrong_path_is_not_that() {
         let unknown = r#"{"type":"urn:example:problem:unknown-host","title":"x"}"#;
-        for (status, body) in [(401, ""), (403, "no"), (404, unknown)] {
+        let problem = r#"{"title":"No."}"#;
+        for (status, body) in [(401, ""), (403, problem), (404, unknown)] {
             assert!(matches!(judged(status, body, false), Reply::Refused(_)), "{status} {body}");
         }
         for (status, body) in [
@@ -144,8 +162,30 @@ mod tests {
             assert!(matches!(judged(status, body, true), Reply::Failed { .. }), "{status} {body}");
         }
         for status in [400, 413, 422] {
-            assert!(matches!(judged(status, "{}", true), Reply::Rejected(_)), "{status}");
+            assert!(matches!(judged(status, problem, true), Reply::Rejected(_)), "{status}");
         }
+    }
+
+    #[test]
+    fn what_a_proxy_says_neither_refuses_nor_rejects() {
+        for status in [400, 403, 413, 422] {
+            for body in ["", "no", "<html>Forbidden</html>", "{}", r#"{"message":"Forbidden"}"#, "[]"] {
+                let failed = Reply::Failed { why: format!("it answers {status}"), retry_after: None };
+                assert_eq!(judged(status, body, true), failed, "{body}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_credential_that_is_repeated_is_shown_nowhere_not_even_in_part() {
+        let body = serde_json::json!({ "title": format!("{}canary-canary is wrong", "x".repeat(115)) });
+        let answer = Answer { status: 401, body: body.to_string(), retry_after: None };
+        let Reply::Refused(why) = judge(&answer, false, Some("canary-canary")) else { panic!() };
+        assert!(why.ends_with("x<reda") && !why.contains("can"), "{why}");
+        // What does not name anybody is for everybody.
+        assert_eq!(why.split(": ").next(), Some("it answers 401"));
+        let Reply::Refused(why) = judge(&answer, false, Some("")) else { panic!() };
+        assert!(why.starts_with("it answers 401: xxx"), "{why}");
     }
 
     #[test]
@@ -153,11 +193,11 @@ mod tests {
         let body =
             serde_json::json!({ "title": format!("no\u{1b}[31m\nway{}", "x".repeat(500)) }).to_string();
         let Reply::Failed { why, .. } = judged(503, &body, true) else { panic!() };
-        assert!(why.starts_with("it answers 503 (no[31mway") && why.len() < 150, "{why}");
+        assert!(why.starts_with("it answers 503: no[31mway") && why.len() < 150, "{why}");
         assert!(!why.contains(char::is_control));
         let answer = Answer { status: 429, body: String::new(), retry_after: Some(7) };
         let later =
             Reply::Failed { why: "it answers 429".to_owned(), retry_after: Some(Duration::from_secs(7)) };
-        assert_eq!(judge(&answer, true), later);
+        assert_eq!(judge(&answer, true, None), later);
     }
 }

@@ -131,8 +131,8 @@ pub(super) enum Read {
     Profiles(Reply<ProfileRows>),
     Page { most: usize, max_bytes: usize, reply: Reply<Vec<Waiting>> },
     Outbox(Reply<Outbox>),
-    Forget(i64, Reply<()>),
-    SetAside { seq: i64, why: String, reply: Reply<()> },
+    Forget { up_to: i64, id: String, reply: Reply<bool> },
+    SetAside { seq: i64, id: String, why: String, reply: Reply<bool> },
 }
 
 impl Store {
@@ -263,20 +263,23 @@ impl Store {
         self.ask(|reply| Read::Page { most, max_bytes, reply }).await
     }
 
-    /// The control plane has heard all that wait, up to this one.
+    /// The control plane has heard all that wait, up to this one, whose place and id these are. `false`, and all of them wait
+    /// still, where it is not there: the file may be another than the one that it was read from.
     ///
     /// # Errors
     /// As [`Store::live_sessions`]; they wait still, then.
-    pub async fn forget(&self, up_to: i64) -> Result<(), StoreError> {
-        self.ask(|reply| Read::Forget(up_to, reply)).await
+    pub async fn forget(&self, up_to: i64, id: &str) -> Result<bool, StoreError> {
+        let id = id.to_owned();
+        self.ask(|reply| Read::Forget { up_to, id, reply }).await
     }
 
-    /// The control plane will never take this one, which is kept to be looked at.
+    /// The control plane will never take this one, which is kept to be looked at. `false` as with [`Store::forget`].
     ///
     /// # Errors
     /// As [`Store::live_sessions`]; it waits still, then.
-    pub async fn set_aside(&self, seq: i64, why: String) -> Result<(), StoreError> {
-        self.ask(|reply| Read::SetAside { seq, why, reply }).await
+    pub async fn set_aside(&self, seq: i64, id: &str, why: String) -> Result<bool, StoreError> {
+        let id = id.to_owned();
+        self.ask(|reply| Read::SetAside { seq, id, why, reply }).await
     }
 
     /// What the control plane has not heard, in numbers.

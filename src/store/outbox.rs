@@ -95,21 +95,34 @@ pub(super) fn page(connection: &Connection, most: usize, max_bytes: usize) -> ru
     Ok(found)
 }
 
-/// The control plane has all that wait up to this one.
-pub(super) fn forget(connection: &Connection, up_to: i64) -> rusqlite::Result<()> {
-    let sql = "DELETE FROM outbox WHERE refused_ms IS NULL AND seq <= ?1";
-    connection.prepare(sql)?.execute([up_to])?;
-    Ok(())
+/// Whether this is that event still: in a file that took the place of another, numbers start anew.
+fn is_there(connection: &Connection, seq: i64, id: &str) -> rusqlite::Result<bool> {
+    connection.prepare("SELECT 1 FROM outbox WHERE seq = ?1 AND event_id = ?2")?.exists(params![seq, id])
 }
 
-/// The control plane will never take this one: it waits no longer, and is kept to be looked at.
+/// The control plane has all that wait up to this one. `false`, and nothing is forgotten, where another has its place.
+pub(super) fn forget(connection: &Connection, up_to: i64, id: &str) -> rusqlite::Result<bool> {
+    if !is_there(connection, up_to, id)? {
+        return Ok(false);
+    }
+    let sql = "DELETE FROM outbox WHERE refused_ms IS NULL AND seq <= ?1";
+    connection.prepare(sql)?.execute([up_to])?;
+    Ok(true)
+}
+
+/// The control plane will never take this one: it waits no longer, and is kept to be looked at. `false` where another has its
+/// place.
 pub(super) fn set_aside(
     connection: &mut Connection,
     seq: i64,
+    id: &str,
     now_ms: i64,
     why: &str,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<bool> {
     let transaction = connection.transaction()?;
+    if !is_there(&transaction, seq, id)? {
+        return Ok(false);
+    }
     let sql = "UPDATE outbox SET refused_ms = ?2, refusal = ?3 WHERE seq = ?1 AND refused_ms IS NULL";
     if transaction.execute(sql, params![seq, now_ms, why])? > 0 {
         transaction.execute(COUNT_UP, params![SET_ASIDE, 1])?;
@@ -117,7 +130,8 @@ pub(super) fn set_aside(
              (SELECT seq FROM outbox WHERE refused_ms IS NOT NULL ORDER BY seq DESC LIMIT -1 OFFSET ?1)";
         transaction.execute(sql, [MAX_SET_ASIDE])?;
     }
-    transaction.commit()
+    transaction.commit()?;
+    Ok(true)
 }
 
 /// The outbox in numbers.

@@ -283,10 +283,10 @@ impl Writer {
                 reply.send(self.read(|connection| outbox::page(connection, most, max_bytes))).is_err()
             }
             Read::Outbox(reply) => reply.send(self.outbox()).is_err(),
-            Read::Forget(up_to, reply) => {
-                reply.send(self.read(|connection| outbox::forget(connection, up_to))).is_err()
+            Read::Forget { up_to, id, reply } => {
+                reply.send(self.read(|connection| outbox::forget(connection, up_to, &id))).is_err()
             }
-            Read::SetAside { seq, why, reply } => reply.send(self.set_aside(seq, &why)).is_err(),
+            Read::SetAside { seq, id, why, reply } => reply.send(self.set_aside(seq, &id, &why)).is_err(),
         };
     }
 
@@ -308,12 +308,12 @@ impl Writer {
         Ok(Outbox { dropped: found.dropped.saturating_add(lost), ..found })
     }
 
-    fn set_aside(&mut self, seq: i64, why: &str) -> Result<(), StoreError> {
+    fn set_aside(&mut self, seq: i64, id: &str, why: &str) -> Result<bool, StoreError> {
         match &mut self.state {
-            State::Open(file) => outbox::set_aside(&mut file.connection, seq, clock::unix_now_ms(), why)
+            State::Open(file) => outbox::set_aside(&mut file.connection, seq, id, clock::unix_now_ms(), why)
                 .map_err(StoreError::Read),
             // There is nothing to set aside.
-            State::Nothing => Ok(()),
+            State::Nothing => Ok(false),
             State::Closed(reason) => Err(StoreError::NotOpen { reason: reason.clone() }),
         }
     }

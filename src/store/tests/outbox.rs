@@ -32,10 +32,10 @@ async fn events_wait_in_order_until_they_are_heard_also_over_a_restart() {
     drop(store);
 
     let store = open(&path).store;
-    store.set_aside(page[1].seq, "no".to_owned()).await.unwrap();
-    store.forget(page[0].seq).await.unwrap();
+    assert!(store.set_aside(page[1].seq, "e2", "no".to_owned()).await.unwrap());
+    assert!(store.forget(page[0].seq, "e1").await.unwrap());
     assert_eq!(ids(&store).await, ["e3"]);
-    store.forget(page[1].seq + 1).await.unwrap();
+    assert!(store.forget(page[1].seq + 1, "e3").await.unwrap());
     let outbox = store.outbox().await.unwrap();
     assert_eq!((outbox.waiting, outbox.oldest_ms, outbox.set_aside, outbox.dropped), (0, None, 1, 0));
     assert!(!told.has_changed().unwrap_or(false));
@@ -43,6 +43,30 @@ async fn events_wait_in_order_until_they_are_heard_also_over_a_restart() {
     let file = Connection::open(&path).unwrap();
     let kept = "SELECT event_id || ': ' || refusal FROM outbox WHERE refused_ms > 0";
     assert_eq!(file.query_row(kept, [], |row| row.get::<_, String>(0)).unwrap(), "e2: no");
+}
+
+#[tokio::test]
+async fn what_was_heard_of_a_file_that_is_lost_takes_nothing_from_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.db");
+    let store = open(&path).store;
+    store.put_events(session("a", 1), vec![event("e1", 1, true), event("e2", 2, true)]);
+    flush(&store).await;
+    let page = store.page(100, usize::MAX).await.unwrap();
+    drop(store);
+    std::fs::remove_file(&path).unwrap();
+
+    let store = open(&path).store;
+    store.put_events(session("b", 2), vec![event("f1", 1, true), event("f2", 2, true)]);
+    flush(&store).await;
+    let other = store.page(100, usize::MAX).await.unwrap();
+    assert_eq!((page[0].seq, page[1].seq), (other[0].seq, other[1].seq), "numbers start anew");
+    assert!(!store.forget(page[1].seq, &page[1].event.id).await.unwrap());
+    assert!(!store.set_aside(page[0].seq, &page[0].event.id, "no".to_owned()).await.unwrap());
+    assert_eq!(ids(&store).await, ["f1", "f2"]);
+    assert_eq!(store.outbox().await.unwrap().set_aside, 0);
+    assert!(store.forget(other[1].seq, "f2").await.unwrap());
+    assert!(ids(&store).await.is_empty());
 }
 
 #[test]
