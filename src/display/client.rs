@@ -13,6 +13,7 @@ use x11rb_protocol::x11_utils::{
 };
 
 use super::connection::{self, shake_hands};
+use super::screen::damage::{Damage, area_of};
 use super::xvfb::Display;
 
 /// Every reply, event and error begins with a packet of this size (X protocol, "Encoding").
@@ -24,7 +25,7 @@ const GENERIC_EVENT: u8 = 35;
 /// The longest reply that is taken: the server runs as the session, and may announce anything. The largest that is asked for
 /// is a clipboard of a MiB.
 const LONGEST: usize = (1 << 20) + 1024;
-/// Events that may wait for a reply to come; beyond it the server makes a fool of us.
+/// Events that may wait for a reply to come, without those that are counted in at once; beyond it the server makes a fool of us.
 const MOST_EVENTS: usize = 4096;
 /// Bytes taken at once: a burst of some hundred events.
 const READ: usize = 16 * 1024;
@@ -48,6 +49,9 @@ pub(super) enum Error {
     /// Longer than anything that was asked for.
     #[error("the X server announced a message of {0} bytes")]
     TooLong(usize),
+    /// An answer that is not taken for its size, as of a cursor that fills the screen.
+    #[error("the X server's answer is too large")]
+    TooLarge,
     /// More events than anybody could have made in that time.
     #[error("the X server sent over {MOST_EVENTS} events before an answer")]
     Flood,
@@ -77,7 +81,15 @@ pub(super) struct Client {
     out: Vec<u8>,
     /// What came and is no whole message yet.
     buffer: Vec<u8>,
+    /// Bytes of an answer that is not taken, which are still to come.
+    skipped: usize,
     events: VecDeque<Event>,
+    /// What was drawn on. One drawing can be told of in thousands of events: they are not kept.
+    pub(super) drawn: Damage,
+    /// Whether the pointer's image is another one.
+    pub(super) cursor_changed: bool,
+    /// Whether any event came that [`Client::heard`] has not told of.
+    is_news: bool,
 }
 
 #[derive(Default)]
@@ -88,15 +100,7 @@ impl Client {
     pub(super) async fn open(display: &Display) -> Result<Self, Error> {
         let (socket, cookie, owner) = display.door()?;
         let (stream, setup) = shake_hands(&socket, &cookie, owner).await?;
-        let mut client = Self {
-            stream,
-            setup,
-            extensions: Extensions::default(),
-            sequence: 0,
-            out: Vec::new(),
-            buffer: Vec::new(),
-            events: VecDeque::new(),
-        };
+        let mut client = Self::new(stream, setup);
         for name in EXTENSIONS {
             let reply = client.ask(QueryExtensionRequest { name: name.as_bytes().into() }).await?;
             if !reply.present {
@@ -114,6 +118,22 @@ impl Client {
         client.ask(version).await?;
         client.ask(xfixes::QueryVersionRequest { client_major_version: 4, client_minor_version: 0 }).await?;
         Ok(client)
+    }
+
+    fn new(stream: UnixStream, setup: Setup) -> Self {
+        Self {
+            stream,
+            setup,
+            extensions: Extensions::default(),
+            sequence: 0,
+            out: Vec::new(),
+            buffer: Vec::new(),
+            skipped: 0,
+            events: VecDeque::new(),
+            drawn: Damage::default(),
+            cursor_changed: false,
+            is_news: false,
+        }
     }
 
     pub(super) fn setup(&self) -> &Setup {
@@ -135,7 +155,7 @@ impl Client {
     /// A request and its reply. Not cancel safe.
     ///
     /// # Errors
-    /// [`Error::Refused`], after which the connection is as good as before; others end it.
+    /// [`Error::Refused`] and [`Error::TooLarge`], after which the connection is as good as before; others end it.
     pub(super) async fn ask<R: ReplyRequest>(&mut self, request: R) -> Result<R::Reply, Error> {
         let sequence = self.put(request);
         self.flush().await?;
@@ -143,6 +163,9 @@ impl Client {
             while let Some(message) = self.take()? {
                 match message.first() {
                     Some(&REPLY) if sequence_of(&message) == sequence => {
+                        if length_of(&message) > message.len() {
+                            return Err(Error::TooLarge);
+                        }
                         return Ok(R::Reply::try_parse(&message)?.0);
                     }
                     Some(&ERROR) if sequence_of(&message) == sequence => return Err(refused(&message)),
@@ -153,17 +176,20 @@ impl Client {
         }
     }
 
-    /// The next event. Cancel safe.
-    pub(super) async fn event(&mut self) -> Result<Event, Error> {
+    /// Waits for events; at once where some came with an answer. Cancel safe.
+    pub(super) async fn heard(&mut self) -> Result<(), Error> {
         loop {
-            if let Some(event) = self.ready_event()? {
-                return Ok(event);
+            while let Some(message) = self.take()? {
+                self.keep(&message)?;
+            }
+            if std::mem::take(&mut self.is_news) {
+                return Ok(());
             }
             self.read().await?;
         }
     }
 
-    /// An event that has come already.
+    /// An event that has come already, and is neither of what was drawn nor of the pointer's image.
     pub(super) fn ready_event(&mut self) -> Result<Option<Event>, Error> {
         while self.events.is_empty() {
             match self.take()? {
@@ -188,23 +214,29 @@ impl Client {
         if message.first() == Some(&REPLY) {
             return Ok(());
         }
-        if self.events.len() >= MOST_EVENTS {
-            return Err(Error::Flood);
+        self.is_news = true;
+        match Event::parse(message, &self.extensions)? {
+            Event::DamageNotify(damage::NotifyEvent { area, .. }) => self.drawn.add(area_of(area)),
+            Event::XfixesCursorNotify(_) => self.cursor_changed = true,
+            _ if self.events.len() >= MOST_EVENTS => return Err(Error::Flood),
+            event => self.events.push_back(event),
         }
-        self.events.push_back(Event::parse(message, &self.extensions)?);
         Ok(())
     }
 
-    /// A whole message off the buffer.
+    /// A whole message off the buffer; of an answer that is too large, the head.
     fn take(&mut self) -> Result<Option<Vec<u8>>, Error> {
+        let skipped = self.skipped.min(self.buffer.len());
+        self.buffer.drain(..skipped);
+        self.skipped -= skipped;
         let Some(head) = self.buffer.first_chunk::<PACKET>() else { return Ok(None) };
-        let mut length = PACKET;
-        if matches!(head[0] & 0x7f, REPLY | GENERIC_EVENT) {
-            let words = u32::from_ne_bytes([head[4], head[5], head[6], head[7]]);
-            length = usize::try_from(words).unwrap_or(usize::MAX).saturating_mul(4).saturating_add(PACKET);
-        }
+        let mut length = length_of(head);
         if length > LONGEST {
-            return Err(Error::TooLong(length));
+            if head[0] != REPLY {
+                return Err(Error::TooLong(length));
+            }
+            self.skipped = length - PACKET;
+            length = PACKET;
         }
         if self.buffer.len() < length {
             return Ok(None);
@@ -219,6 +251,17 @@ impl Client {
             0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
             _ => Ok(()),
         }
+    }
+}
+
+/// Bytes of the message with this head.
+fn length_of(message: &[u8]) -> usize {
+    match message {
+        [kind, _, _, _, a, b, c, d, ..] if matches!(kind & 0x7f, REPLY | GENERIC_EVENT) => {
+            let words = usize::try_from(u32::from_ne_bytes([*a, *b, *c, *d])).unwrap_or(usize::MAX);
+            words.saturating_mul(4).saturating_add(PACKET)
+        }
+        _ => PACKET,
     }
 }
 
@@ -279,16 +322,7 @@ mod tests {
     /// A client whose server is the test.
     fn client() -> (Client, UnixStream) {
         let (stream, server) = UnixStream::pair().unwrap();
-        let client = Client {
-            stream,
-            setup: Setup::default(),
-            extensions: Extensions::default(),
-            sequence: 0,
-            out: Vec::new(),
-            buffer: Vec::new(),
-            events: VecDeque::new(),
-        };
-        (client, server)
+        (Client::new(stream, Setup::default()), server)
     }
 
     fn packet(kind: u8, sequence: u16, words: u32) -> Vec<u8> {
@@ -326,8 +360,46 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_answer_that_is_too_large_is_skipped_and_the_next_one_is_found_behind_it() {
+        let (mut client, mut server) = client();
+        let words = 300_000;
+        let body = vec![7; 4 * usize::try_from(words).unwrap()];
+        let packets = [packet(REPLY, 1, words), body, packet(REPLY, 2, 0)].concat();
+        let asked = async {
+            let answer = client.ask(GetInputFocusRequest).await.map(drop);
+            assert!(matches!(answer, Err(Error::TooLarge)), "{answer:?}");
+            client.ask(GetInputFocusRequest).await.unwrap();
+        };
+        // More than the socket holds: written while it is read.
+        tokio::join!(server.write_all(&packets), asked).0.unwrap();
+    }
+
+    #[tokio::test]
+    async fn any_number_of_drawings_is_one_piece_of_news() {
+        let (mut client, mut server) = client();
+        let known = ExtensionInformation { major_opcode: 140, first_event: 91, first_error: 150 };
+        client.extensions.0.push((damage::X11_EXTENSION_NAME, known));
+        client.drawn = Damage::all(100, 50);
+        client.drawn.take().for_each(drop);
+        let mut drawing = packet(91, 1, 0);
+        // At 3, 4; of 5 by 6 pixels.
+        for (at, value) in (16..).step_by(2).zip([3_u16, 4, 5, 6]) {
+            drawing[at..at + 2].copy_from_slice(&value.to_ne_bytes());
+        }
+        let packets = [drawing.repeat(MOST_EVENTS + 1), packet(REPLY, 1, 0)].concat();
+        let asked = async {
+            client.ask(GetInputFocusRequest).await.unwrap();
+            client.heard().await.unwrap();
+        };
+        tokio::join!(server.write_all(&packets), asked).0.unwrap();
+        assert!(client.ready_event().unwrap().is_none());
+        let expected = crate::rfb::client_message::Area { x: 3, y: 4, width: 5, height: 6 };
+        assert_eq!(client.drawn.take().collect::<Vec<_>>(), [expected]);
+    }
+
+    #[tokio::test]
     async fn a_server_that_announces_a_gigabyte_or_floods_is_given_up() {
-        let (_, answer) = ask(&[packet(REPLY, 1, 1 << 28)]).await;
+        let (_, answer) = ask(&[packet(GENERIC_EVENT, 1, 1 << 28)]).await;
         assert!(matches!(answer, Err(Error::TooLong(_))), "{answer:?}");
         let (_, answer) = ask(&vec![packet(34, 1, 0); MOST_EVENTS + 1]).await;
         assert!(matches!(answer, Err(Error::Flood)), "{answer:?}");

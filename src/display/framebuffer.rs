@@ -55,8 +55,9 @@ pub(super) struct Rows {
 }
 
 impl Framebuffer {
-    /// Opens the screen beneath `dir`, which a server of `owner` wrote, where one is given.
-    pub(super) fn open(dir: &Path, owner: Option<u32>) -> Result<Self, Error> {
+    /// Opens the screen of `size` beneath `dir`, which a server of `owner` wrote, where one is given. The file says how large
+    /// it is as well, but whoever is the session can write it, and would have the daemon hold and look through gigabytes.
+    pub(super) fn open(dir: &Path, owner: Option<u32>, (width, height): (u16, u16)) -> Result<Self, Error> {
         let no_follow = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK;
         let file = OpenOptions::new().read(true).custom_flags(no_follow.bits()).open(dir.join(FILE))?;
         let about = file.metadata()?;
@@ -69,7 +70,7 @@ impl Framebuffer {
             let bytes = head.get(at * 4..).and_then(<[u8]>::first_chunk);
             bytes.map_or(0, |bytes| u32::from_be_bytes(*bytes))
         };
-        let (header_size, width, height) = (field(0), field(4), field(5));
+        let header_size = field(0);
         let (byte_order, bits_per_pixel, bytes_per_line, colours) =
             (field(7), field(11), field(12), field(19));
         let masks = [field(14), field(15), field(16)];
@@ -81,10 +82,9 @@ impl Framebuffer {
             (VERSION, Z_PIXMAP, ..) => return Err(Error::Form("not little-endian")),
             _ => return Err(Error::Form("no XWD of version 7")),
         }
-        let side = |value: u32| u16::try_from(value).ok().filter(|side| *side > 0);
-        let (Some(width), Some(height)) = (side(width), side(height)) else {
-            return Err(Error::Form("no size"));
-        };
+        if (field(4), field(5)) != (u32::from(width), u32::from(height)) {
+            return Err(Error::Form("not of the size that the server was started with"));
+        }
         let stride = usize::try_from(bytes_per_line).unwrap_or_default();
         if stride < usize::from(width) * PIXEL {
             return Err(Error::Form("rows shorter than the screen is wide"));
@@ -164,6 +164,8 @@ mod tests {
         dir
     }
 
+    const SIZE: (u16, u16) = (3, 2);
+
     fn own_uid() -> u32 {
         nix::unistd::geteuid().as_raw()
     }
@@ -171,7 +173,7 @@ mod tests {
     #[test]
     fn rows_are_read_from_where_they_lie_whole_or_in_parts() {
         let dir = screen(|_| {});
-        let screen = Framebuffer::open(dir.path(), Some(own_uid())).unwrap();
+        let screen = Framebuffer::open(dir.path(), Some(own_uid()), SIZE).unwrap();
         assert_eq!(screen.size(), (3, 2));
         let mut rows = Rows::default();
         let one = screen.read(Area { x: 1, y: 0, width: 1, height: 2 }, &mut rows).unwrap();
@@ -184,7 +186,7 @@ mod tests {
     #[test]
     fn a_file_that_is_cut_short_is_an_error_and_not_a_signal() {
         let dir = screen(|bytes| bytes.truncate(130));
-        let screen = Framebuffer::open(dir.path(), None).unwrap();
+        let screen = Framebuffer::open(dir.path(), None, SIZE).unwrap();
         let error = screen.read(Area { x: 0, y: 0, width: 3, height: 2 }, &mut Rows::default()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
     }
@@ -192,14 +194,15 @@ mod tests {
     #[test]
     fn what_is_no_screen_of_the_session_is_refused() {
         let dir = screen(|_| {});
-        assert!(matches!(Framebuffer::open(dir.path(), Some(own_uid() + 1)), Err(Error::Stranger(_))));
+        assert!(matches!(Framebuffer::open(dir.path(), Some(own_uid() + 1), SIZE), Err(Error::Stranger(_))));
         let link = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink(dir.path().join(FILE), link.path().join(FILE)).unwrap();
-        assert!(matches!(Framebuffer::open(link.path(), None), Err(Error::Io(_))));
-        let cases: [(usize, u8); 4] = [(7, 6), (31, 1), (47, 24), (19, 0)];
+        assert!(matches!(Framebuffer::open(link.path(), None, SIZE), Err(Error::Io(_))));
+        // Version, byte order, bits of a pixel; narrower, wider and higher than it was started.
+        let cases: [(usize, u8); 6] = [(7, 6), (31, 1), (47, 24), (19, 2), (18, 1), (22, 0xff)];
         for (at, value) in cases {
             let dir = screen(|bytes| bytes[at] = value);
-            assert!(matches!(Framebuffer::open(dir.path(), None), Err(Error::Form(_))), "byte {at}");
+            assert!(matches!(Framebuffer::open(dir.path(), None, SIZE), Err(Error::Form(_))), "byte {at}");
         }
     }
 }

@@ -38,6 +38,8 @@ pub struct Display {
     cookie: Cookie,
     /// The directory of its screen's memory.
     screen: Arc<Path>,
+    /// Its width and height, which never change.
+    size: (u16, u16),
     /// Whose the server must be.
     owner: Option<u32>,
 }
@@ -75,9 +77,9 @@ impl Display {
         }
     }
 
-    /// Where the running server keeps its screen, and whose the file must be.
-    pub(super) fn screen(&self) -> (&Path, Option<u32>) {
-        (&self.screen, self.owner)
+    /// Where the running server keeps its screen, whose the file must be, and its width and height.
+    pub(super) fn screen(&self) -> (&Path, Option<u32>, (u16, u16)) {
+        (&self.screen, self.owner, self.size)
     }
 
     /// Whose uid the server has, where that is not the daemon's.
@@ -159,6 +161,7 @@ impl Xvfb {
             authority: Arc::clone(&self.authority),
             cookie: self.cookie.clone(),
             screen: Arc::clone(&self.screen),
+            size: (self.config.width, self.config.height),
             owner: self.confinement.uid(),
         }
     }

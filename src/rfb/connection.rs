@@ -12,7 +12,7 @@ use super::encode::{Class, Encoded};
 use super::encoding as enc;
 use super::error::DecodeError;
 use super::frame::{Frame, intersection};
-use super::held_input::HeldInput;
+use super::held_input::{HeldInput, Noted};
 use super::pixel_format::PixelFormat;
 use super::policy::{self, Access, Verdict};
 use super::server_message as message;
@@ -91,6 +91,12 @@ pub struct Connection {
     announced: Announced,
     /// What was copied on the display, for when the viewer asks for it.
     text: Option<Arc<str>>,
+    /// That text as the viewer is handed it, once it has asked; it may ask again for next to nothing.
+    provided: Option<Bytes>,
+    /// Whether it waits for that: however often it asks, it is handed the text once.
+    asks_for_text: bool,
+    /// Input behind what had to be released first.
+    delayed: Option<ClientMessage>,
     out: Vec<u8>,
 }
 
@@ -126,6 +132,9 @@ impl Connection {
             continuous: false,
             announced: Announced::default(),
             text: None,
+            provided: None,
+            asks_for_text: false,
+            delayed: None,
             out: Vec::new(),
         }
     }
@@ -135,6 +144,9 @@ impl Connection {
     /// # Errors
     /// When the viewer broke the protocol. The connection is to end.
     pub fn receive(&mut self, input: &mut &[u8]) -> Result<Option<Said>, DecodeError> {
+        if let Some(delayed) = self.delayed.take() {
+            return Ok(Some(Said::Input(delayed)));
+        }
         let Some(said) = self.parser.next(input)? else { return Ok(None) };
         Ok(Some(match policy::decide(self.access, &said) {
             Verdict::Forward => self.take(said),
@@ -146,14 +158,15 @@ impl Connection {
         }))
     }
 
-    fn take(&mut self, said: ClientMessage) -> Said {
+    fn take(&mut self, mut said: ClientMessage) -> Said {
         match said {
             ClientMessage::SetPixelFormat(format) => self.format = format,
             ClientMessage::SetEncodings(encodings) => self.set_encodings(encodings),
             ClientMessage::UpdateRequest { incremental, area } => {
                 let whole = (!incremental).then_some(area);
                 let known = self.request.and_then(|request| request.whole);
-                self.request = Some(Request { whole: whole.or(known) });
+                let both = whole.zip(known).map(|(one, other)| around(one, other));
+                self.request = Some(Request { whole: both.or(whole).or(known) });
                 // Asked for everything, a viewer that knows the message is told the size again (rfbproto).
                 self.announced.size &= incremental;
             }
@@ -165,8 +178,13 @@ impl Connection {
             }
             ClientMessage::Fence { flags, payload } => return self.fence(flags, payload),
             ClientMessage::Key { .. } | ClientMessage::QemuKey { .. } | ClientMessage::Pointer { .. } => {
-                if self.held.note(&said) {
-                    return Said::Input(said);
+                match self.held.note(&mut said) {
+                    Noted::Drop => {}
+                    Noted::Send => return Said::Input(said),
+                    Noted::SendAfter(release) => {
+                        self.delayed = Some(said);
+                        return Said::Input(release);
+                    }
                 }
             }
             ClientMessage::SetDesktopSize { .. } => self.refuse_size(),
@@ -199,11 +217,7 @@ impl Connection {
             Heard::Provided(text) => return Said::Copied(text),
             Heard::Notified => self.out.extend(clipboard::request()),
             Heard::Peeked => self.out.extend(clipboard::notify(self.text.is_some())),
-            Heard::Requested => {
-                if let Some(text) = &self.text {
-                    self.out.extend(clipboard::provide(text));
-                }
-            }
+            Heard::Requested => self.asks_for_text = self.text.is_some(),
             Heard::Nothing => {}
         }
         Said::Nothing
@@ -220,6 +234,7 @@ impl Connection {
             self.out.extend(clipboard::cut_text(&text));
         }
         self.text = Some(text);
+        self.provided = None;
     }
 
     /// An answer to one of ours, or a request, which is answered with what of it we do: everything is in order here.
@@ -249,6 +264,27 @@ impl Connection {
     /// What is to be sent at once.
     pub fn take_output(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.out)
+    }
+
+    /// How many bytes that is.
+    pub fn output(&self) -> usize {
+        self.out.len()
+    }
+
+    /// The text that the viewer asked for, to be sent at once.
+    pub fn take_text(&mut self) -> Option<Bytes> {
+        if !std::mem::take(&mut self.asks_for_text) {
+            return None;
+        }
+        if self.provided.is_none() {
+            self.provided = self.text.as_deref().map(clipboard::provide).map(Bytes::from);
+        }
+        self.provided.clone()
+    }
+
+    /// Width and height of the screen as the viewer knows them.
+    pub fn size(&self) -> (u16, u16) {
+        self.size
     }
 
     /// Whether the viewer waits for an update at all.
@@ -310,8 +346,9 @@ impl Connection {
         Some(Wanted { class, areas, seen, resize, refresh: false })
     }
 
-    /// An update that makes `areas` exact. Only for a viewer that waits.
-    pub fn refresh(&self, areas: Vec<Area>) -> Option<Wanted> {
+    /// An update that makes `areas` of `frame` exact. Only for a viewer that waits.
+    pub fn refresh(&self, frame: &Frame, areas: Vec<Area>) -> Option<Wanted> {
+        let areas = areas.into_iter().filter_map(|area| intersection(area, frame.area())).collect();
         let class = Class::new(self.format, &self.encodings).lossless();
         let wanted = Wanted { class, areas, seen: self.seen, resize: false, refresh: true };
         (self.is_waiting() && !wanted.areas.is_empty()).then_some(wanted)
@@ -324,7 +361,14 @@ impl Connection {
             || (self.lists(enc::EXTENDED_DESKTOP_SIZE) && !size)
     }
 
-    /// Notes that an update with `frame` leaves now, and gives its bytes: the rectangles of `pixels` are what `wanted` asked for.
+    /// Notes that the update is being made. What the viewer asks for from now on, another one answers.
+    pub fn begin(&mut self, wanted: &Wanted) {
+        if !wanted.refresh || !self.continuous {
+            self.request = None;
+        }
+    }
+
+    /// Notes that an update with `frame` leaves now, which was begun, and gives its bytes: the rectangles of `pixels` are what `wanted` asked for.
     pub fn update(&mut self, frame: &Frame, wanted: &Wanted, pixels: &[Encoded]) -> Vec<Bytes> {
         let mut head = Vec::new();
         if !wanted.refresh {
@@ -332,9 +376,6 @@ impl Connection {
         }
         if !pixels.is_empty() {
             message::update(pixels.len(), &mut head);
-        }
-        if !wanted.refresh || !self.continuous {
-            self.request = None;
         }
         self.seen = wanted.seen;
         let head = (!head.is_empty()).then(|| Bytes::from(head));
@@ -381,6 +422,14 @@ impl Connection {
     pub fn releases(&mut self) -> Vec<ClientMessage> {
         self.held.releases()
     }
+}
+
+/// The smallest area with both in it; a viewer's may reach beyond any screen.
+fn around(one: Area, other: Area) -> Area {
+    let (x, y) = (one.x.min(other.x), one.y.min(other.y));
+    let right = one.x.saturating_add(one.width).max(other.x.saturating_add(other.width));
+    let bottom = one.y.saturating_add(one.height).max(other.y.saturating_add(other.height));
+    Area { x, y, width: right - x, height: bottom - y }
 }
 
 /// `areas` and all of `whole`, without overlaps.

@@ -39,6 +39,7 @@ fn connection(access: Access, list: &[i32]) -> Connection {
 fn send(connection: &mut Connection, frame: &Frame, wanted: &Wanted) -> Vec<u8> {
     let encoded = |area: &Area| Encoded { area: *area, bytes: Bytes::new(), exact: true };
     let pixels: Vec<Encoded> = wanted.areas.iter().map(encoded).collect();
+    connection.begin(wanted);
     connection.update(frame, wanted, &pixels).concat()
 }
 
@@ -181,8 +182,12 @@ fn what_is_copied_is_offered_to_controllers_alone_and_handed_over_when_asked_for
     viewer.offer("größer".into());
     assert_eq!(viewer.take_output(), clipboard::notify(true));
     let asks = [6, 0, 0, 0, 0xff, 0xff, 0xff, 0xfc, 2, 0, 0, 1];
-    assert_eq!(say(&mut viewer, &asks), [Said::Nothing]);
-    assert_eq!(viewer.take_output(), clipboard::provide("größer"));
+    assert_eq!(viewer.take_text(), None);
+    // However often it asks before it is answered.
+    assert_eq!(say(&mut viewer, &asks.repeat(3)), [Said::Nothing, Said::Nothing, Said::Nothing]);
+    assert_eq!(viewer.output(), 0);
+    assert_eq!(viewer.take_text().unwrap(), clipboard::provide("größer"));
+    assert_eq!(viewer.take_text(), None);
     // Its own: told of, asked for, brought.
     let tells = [6, 0, 0, 0, 0xff, 0xff, 0xff, 0xfc, 8, 0, 0, 1];
     assert_eq!(say(&mut viewer, &tells), [Said::Nothing]);
@@ -199,6 +204,7 @@ fn what_is_copied_is_offered_to_controllers_alone_and_handed_over_when_asked_for
     assert_eq!(spectator.take_output(), [0; 0]);
     assert_eq!(say(&mut spectator, &[&asks[..], &brings].concat()), [Said::Nothing, Said::Nothing]);
     assert_eq!(spectator.take_output(), [0; 0]);
+    assert_eq!(spectator.take_text(), None);
 }
 
 #[test]
@@ -213,15 +219,43 @@ fn the_pointer_is_shown_in_the_form_that_novnc_draws_right() {
 #[test]
 fn a_refresh_takes_no_request_from_a_viewer_that_is_pushed_to() {
     let mut viewer = connection(Access::Full, &[7, -26, -312, -313]);
-    assert_eq!(viewer.refresh(vec![area(0, 0, 64, 64)]), None, "it does not wait");
-    say(&mut viewer, &CONTINUE);
     let frame = Frame::blank(100, 70);
+    assert_eq!(viewer.refresh(&frame, vec![area(0, 0, 64, 64)]), None, "it does not wait");
+    say(&mut viewer, &CONTINUE);
     let wanted = viewer.wanted(&frame).unwrap();
     assert_eq!(wanted.class.quality, Some(6));
     send(&mut viewer, &frame, &wanted);
-    let refresh = viewer.refresh(vec![area(0, 0, 64, 64)]).unwrap();
+    let refresh = viewer.refresh(&frame, vec![area(64, 64, 64, 64), area(128, 0, 64, 64)]).unwrap();
+    assert_eq!(refresh.areas, [area(64, 64, 36, 6)], "no more than there is");
     assert_eq!(refresh.class.quality, None);
     send(&mut viewer, &frame, &refresh);
     assert_eq!(viewer.seen(), frame.serial());
-    assert_eq!(viewer.refresh(vec![]), None);
+    assert_eq!(viewer.refresh(&frame, vec![]), None);
+}
+
+#[test]
+fn whole_requests_are_added_up_and_one_that_comes_while_an_update_is_made_is_answered_by_the_next() {
+    let mut viewer = connection(Access::ViewOnly, &[0]);
+    let frame = Frame::blank(100, 70);
+    say(&mut viewer, &request(1, [0, 0, 100, 70]));
+    let wanted = viewer.wanted(&frame).unwrap();
+    send(&mut viewer, &frame, &wanted);
+    let asks = [request(0, [10, 20, 5, 5]), request(0, [30, 15, 5, 5]), request(1, [0, 0, 100, 70])];
+    say(&mut viewer, &asks.concat());
+    let wanted = viewer.wanted(&frame).unwrap();
+    assert_eq!(wanted.areas, [area(10, 15, 25, 10)]);
+    viewer.begin(&wanted);
+    say(&mut viewer, &request(0, [1, 2, 3, 4]));
+    viewer.update(&frame, &wanted, &[]);
+    assert_eq!(viewer.wanted(&frame).unwrap().areas, [area(1, 2, 3, 4)]);
+}
+
+#[test]
+fn a_key_that_became_another_is_released_before_it_is_pressed_again() {
+    let mut viewer = connection(Access::Full, &[0, -258]);
+    let key = |down, keysym| ClientMessage::QemuKey { down, keysym, keycode: 30 };
+    let message = |down: u8, keysym: u8| [255, 0, 0, down, 0, 0, 0, keysym, 0, 0, 0, 30];
+    let said = say(&mut viewer, &[message(1, 97), message(1, 65), message(0, 97)].concat());
+    assert_eq!(said, [key(true, 97), key(false, 97), key(true, 65), key(false, 65)].map(Said::Input));
+    assert_eq!(viewer.releases(), []);
 }

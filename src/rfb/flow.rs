@@ -61,6 +61,11 @@ impl Default for Flow {
 }
 
 impl Flow {
+    /// Begins anew with a viewer that answers no more, but with no number twice: an answer may be on its way.
+    pub fn reset(&mut self) {
+        *self = Self { next: self.next, ..Self::default() };
+    }
+
     /// Whether another update may leave. One always may: an update can be larger than any window.
     pub fn may_send(&self) -> bool {
         self.in_flight.is_empty() || (self.bytes < self.window && self.in_flight.len() < MOST_UPDATES)
@@ -205,6 +210,18 @@ mod tests {
         flow.acknowledged(number, now + 20 * MS);
         assert!(flow.may_send());
         assert_eq!(flow.round_trip(), Some(20 * MS));
+    }
+
+    #[test]
+    fn what_is_in_flight_to_a_viewer_that_answers_no_more_holds_nothing_back() {
+        let mut flow = Flow::default();
+        let now = Instant::now();
+        let before = flow.sent(10 << 20, now);
+        flow.reset();
+        assert!(flow.may_send());
+        assert_ne!(flow.sent(10 << 20, now), before);
+        flow.acknowledged(before, now + MS);
+        assert!(!flow.may_send());
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub use connection::Connection;
 pub use cursor::Cursor;
 pub use error::DecodeError;
 pub use frame::Frame;
-pub use held_input::HeldInput;
+pub use held_input::{HeldInput, Noted};
 pub use pixel_format::PixelFormat;
 pub use policy::{Access, Verdict};
 pub use server_handshake::{ServerHandshake, ServerInit};

@@ -5,7 +5,7 @@ use super::DecodeError;
 use super::client_message::{ClientMessage, PointerForm};
 use super::client_parser::ClientParser;
 use super::encoding::EXTENDED_DESKTOP_SIZE;
-use super::held_input::HeldInput;
+use super::held_input::{HeldInput, Noted};
 use super::policy::{self, Access, Verdict};
 use super::skim::Skimmer;
 
@@ -59,13 +59,18 @@ impl ViewerFilter {
             self.understands_resize = encodings.contains(&EXTENDED_DESKTOP_SIZE);
         }
         Ok(Some(match policy::decide(self.access, &message) {
-            Verdict::Forward if self.held.note(&message) => {
+            Verdict::Forward => {
+                match self.held.note(&mut message) {
+                    Noted::Drop => return Ok(Some(Effect::None)),
+                    Noted::Send => {}
+                    Noted::SendAfter(release) => release.encode(self.pointer_form(server), out),
+                }
                 server.note_sent(&message);
                 message.encode(self.pointer_form(server), out);
                 if is_input(&message) { Effect::Input } else { Effect::None }
             }
             Verdict::AnswerProhibited if self.understands_resize => Effect::RefuseResize,
-            Verdict::Forward | Verdict::Drop | Verdict::AnswerProhibited => Effect::None,
+            Verdict::Drop | Verdict::AnswerProhibited => Effect::None,
         }))
     }
 

@@ -126,6 +126,30 @@ fn what_a_controller_holds_is_let_go_of_when_it_leaves_and_a_spectator_moves_not
     wait_for("everything to be released", PATIENCE, || (display.keys_down() == 0).then_some(()));
 }
 
+#[test]
+fn f1_what_was_held_when_the_connection_to_the_display_broke_is_let_go_of_with_the_next_one() {
+    let mut daemon = daemon();
+    let display = Display::of(&mut daemon);
+    let mut controller = viewer(&mut daemon, "controller");
+    let copied = [6, 0, 0, 0, 0, 0, 0, 1, b'a'];
+    controller.send(&[&pointer(1, 77, 55)[..], &key(true, 0xffe1), &copied].concat());
+    let x = display.connection();
+    let clipboard = x.intern_atom(false, b"CLIPBOARD").unwrap().reply().unwrap().atom;
+    let buttons =
+        || u16::from(x.query_pointer(x.setup().roots[0].root).unwrap().reply().unwrap().mask) & 0x1f00;
+    // In order: with the text there, the key and the button are down.
+    let theirs = wait_for("the daemon's window", PATIENCE, || {
+        let owner = x.get_selection_owner(clipboard).unwrap().reply().unwrap().owner;
+        (owner != x11rb::NONE).then_some(owner)
+    });
+    assert_eq!((display.keys_down(), buttons()), (1, 0x100));
+    x.kill_client(theirs).unwrap();
+    x.sync().unwrap();
+    wait_for("everything to be released", PATIENCE, || {
+        (display.keys_down() == 0 && buttons() == 0).then_some(())
+    });
+}
+
 /// Opens a window with the keyboard's focus and gives the keysyms that it gets, as its own map of the keyboard says.
 fn typed(display: &Display, viewer: &mut Viewer, keysyms: &[u32]) -> Vec<u32> {
     let x = display.connection();

@@ -1,30 +1,32 @@
 //! What was drawn on since somebody last looked. Pure.
 
+use x11rb_protocol::protocol::xproto::Rectangle;
+
 use crate::rfb::client_message::Area;
 use crate::rfb::frame::{TILE, intersection};
 
 /// A box around all that was drawn in each row of tiles: few enough to look at, and close enough not to look at much else.
 #[derive(Debug, Default)]
-pub(super) struct Damage {
+pub(in crate::display) struct Damage {
     bands: Vec<Option<Area>>,
     screen: Option<Area>,
 }
 
 impl Damage {
     /// For a screen of that size, of which everything is to be looked at.
-    pub(super) fn all(width: u16, height: u16) -> Self {
+    pub(in crate::display) fn all(width: u16, height: u16) -> Self {
         let screen = Area { x: 0, y: 0, width, height };
         let mut damage = Self { bands: vec![None; usize::from(height.div_ceil(TILE))], screen: Some(screen) };
         damage.add(screen);
         damage
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::display) fn is_empty(&self) -> bool {
         self.bands.iter().all(Option::is_none)
     }
 
     /// Notes that something was drawn there; what lies off the screen counts for nothing.
-    pub(super) fn add(&mut self, area: Area) {
+    pub(in crate::display) fn add(&mut self, area: Area) {
         let Some(area) = self.screen.and_then(|screen| intersection(screen, area)) else { return };
         let rows = (0_u16..).step_by(usize::from(TILE)).zip(&mut self.bands);
         for (top, band) in rows {
@@ -36,9 +38,19 @@ impl Damage {
     }
 
     /// Takes it all.
-    pub(super) fn take(&mut self) -> impl Iterator<Item = Area> {
+    pub(in crate::display) fn take(&mut self) -> impl Iterator<Item = Area> {
         self.bands.iter_mut().filter_map(Option::take)
     }
+}
+
+/// Negative edges lie off the screen.
+pub(in crate::display) fn area_of(rectangle: Rectangle) -> Area {
+    let cut = |from: i16, length: u16| {
+        let off = from.min(0).unsigned_abs();
+        (from.max(0).unsigned_abs(), length.saturating_sub(off))
+    };
+    let ((x, width), (y, height)) = (cut(rectangle.x, rectangle.width), cut(rectangle.y, rectangle.height));
+    Area { x, y, width, height }
 }
 
 fn around(one: Area, other: Area) -> Area {

@@ -2,7 +2,7 @@
 
 use x11rb_protocol::protocol::xproto::{
     BUTTON_PRESS_EVENT, BUTTON_RELEASE_EVENT, ChangeKeyboardMappingRequest, GetKeyboardMappingRequest,
-    KEY_PRESS_EVENT, KEY_RELEASE_EVENT, MOTION_NOTIFY_EVENT,
+    KEY_PRESS_EVENT, KEY_RELEASE_EVENT, MOTION_NOTIFY_EVENT, QueryKeymapRequest,
 };
 use x11rb_protocol::protocol::xtest::FakeInputRequest;
 
@@ -25,14 +25,22 @@ pub(super) struct Input {
 }
 
 impl Input {
-    /// For a server with nothing pressed.
+    /// For a server on which nothing is pressed afterwards: where the last connection to it broke, what was held then still is,
+    /// and nobody else would let go of it.
     pub(super) async fn new(client: &mut Client, root: u32) -> Result<Self, Error> {
         let setup = client.setup();
         let (first, last) = (setup.min_keycode, setup.max_keycode);
         let count = last.saturating_sub(first).saturating_add(1);
         let map = client.ask(GetKeyboardMappingRequest { first_keycode: first, count }).await?;
         let keyboard = Keyboard::new(first, map.keysyms_per_keycode, &map.keysyms);
-        Ok(Self { root, keyboard, ..Self::default() })
+        let input = Self { root, keyboard, ..Self::default() };
+        let down = client.ask(QueryKeymapRequest).await?.keys;
+        for keycode in pressed(&down) {
+            client.tell(input.fake(KEY_RELEASE_EVENT, keycode));
+        }
+        // QueryPointer tells of five only; one that is not down is none to be released, for the server.
+        (1..=BUTTONS).for_each(|button| client.tell(input.fake(BUTTON_RELEASE_EVENT, button)));
+        Ok(input)
     }
 
     /// Queues what the act needs at the client.
@@ -120,6 +128,28 @@ impl Input {
     }
 }
 
+/// The keys whose bits are set.
+fn pressed(bits: &[u8; 32]) -> impl Iterator<Item = u8> {
+    (0..=u8::MAX).filter(|key| bits.get(usize::from(key / 8)).is_some_and(|byte| byte >> (key % 8) & 1 == 1))
+}
+
 fn keycode_of(scancode: u32) -> Option<u8> {
-    u8::try_from(scancode + 8).ok().filter(|_| SCANCODES.contains(&scancode))
+    SCANCODES.contains(&scancode).then_some(scancode).and_then(|code| u8::try_from(code + 8).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scancode_beyond_the_keyboard_is_no_key() {
+        assert_eq!([1, 0x58, 0, 0x59, u32::MAX].map(keycode_of), [Some(9), Some(0x60), None, None, None]);
+    }
+
+    #[test]
+    fn keys_are_bits() {
+        let mut bits = [0; 32];
+        (bits[1], bits[31]) = (0b101, 0x80);
+        assert_eq!(pressed(&bits).collect::<Vec<_>>(), [8, 10, 255]);
+    }
 }

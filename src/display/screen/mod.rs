@@ -17,7 +17,7 @@
 
 mod clipboard;
 mod cursor;
-mod damage;
+pub(super) mod damage;
 mod handle;
 mod input;
 mod keyboard;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use x11rb_protocol::protocol::damage::{CreateRequest, DestroyRequest, NotifyEvent, ReportLevel};
+use x11rb_protocol::protocol::damage::{CreateRequest, DestroyRequest, ReportLevel};
 use x11rb_protocol::protocol::xfixes::{
     CursorNotifyMask, GetCursorImageRequest, HideCursorRequest, SelectCursorInputRequest,
 };
@@ -20,7 +20,6 @@ use super::damage::Damage;
 use super::handle::{Act, Interest};
 use super::input::Input;
 use crate::errors::chain;
-use crate::rfb::client_message::Area;
 use crate::rfb::{Cursor, Frame};
 
 /// For the X server to let us in and tell what it has.
@@ -69,10 +68,8 @@ struct Server {
     unheard: Vec<Event>,
     /// What reports damage, while somebody looks.
     damage: Option<u32>,
-    drawn: Damage,
     /// When the next frame may be taken.
     due: Instant,
-    cursor_changed: bool,
 }
 
 impl Watcher {
@@ -126,7 +123,7 @@ impl Watcher {
         let mut asked = self.interest.asked.subscribe();
         loop {
             server.report_damage(*looking.borrow_and_update() > 0);
-            if std::mem::take(&mut server.cursor_changed) && *looking.borrow() > 0 {
+            if std::mem::take(&mut server.client.cursor_changed) && *looking.borrow() > 0 {
                 self.news.cursor.send_replace(Arc::new(server.cursor().await?));
             }
             let number = *asked.borrow_and_update();
@@ -137,7 +134,7 @@ impl Watcher {
                 self.take_frame(server)?;
                 self.interest.answered.send_replace(number);
             }
-            let is_wanted = *waiting.borrow_and_update() > 0 && !server.drawn.is_empty();
+            let is_wanted = *waiting.borrow_and_update() > 0 && !server.client.drawn.is_empty();
             if is_wanted && server.due <= Instant::now() {
                 self.take_frame(server)?;
             }
@@ -145,10 +142,10 @@ impl Watcher {
                 self.news.text.send_replace(Some(text));
             }
             server.client.flush().await?;
-            let is_wanted = *waiting.borrow_and_update() > 0 && !server.drawn.is_empty();
+            let is_wanted = *waiting.borrow_and_update() > 0 && !server.client.drawn.is_empty();
             tokio::select! {
-                event = server.client.event() => {
-                    server.hear(event?);
+                heard = server.client.heard() => {
+                    heard.map_err(Error::from)?;
                     server.hear_all()?;
                 }
                 Some(act) = self.inbox.recv() => {
@@ -170,7 +167,9 @@ impl Watcher {
     fn take_frame(&self, server: &mut Server) -> Result<(), Error> {
         let before = Arc::clone(&self.news.frame.borrow());
         let mut frame: Option<Frame> = None;
-        for area in server.drawn.take() {
+        let mut is_read = false;
+        for area in server.client.drawn.take() {
+            is_read = true;
             let strip = server.screen.read(area, &mut server.rows).map_err(framebuffer::Error::from)?;
             let current = frame.as_ref().unwrap_or(&before);
             // Each strip makes a frame of its own, of which only the last is shown: nobody has seen one between.
@@ -178,9 +177,12 @@ impl Watcher {
                 frame = Some(next);
             }
         }
-        // The clock begins with what was seen: the first change after a pause leaves at once.
-        if let Some(frame) = frame {
+        // The clock begins with a look: the first change after a pause leaves at once, and a program that draws the same again
+        // and again has it looked at no more often than one that moves.
+        if is_read {
             server.due = Instant::now() + self.interval;
+        }
+        if let Some(frame) = frame {
             self.news.frame.send_replace(Arc::new(frame));
         }
         Ok(())
@@ -191,8 +193,8 @@ impl Server {
     async fn open(display: &Display) -> Result<Self, Error> {
         let mut client = Client::open(display).await?;
         let root = client.setup().roots.first().map_or(0, |screen| screen.root);
-        let (dir, owner) = display.screen();
-        let screen = Framebuffer::open(dir, owner)?;
+        let (dir, owner, size) = display.screen();
+        let screen = Framebuffer::open(dir, owner, size)?;
         // The pointer would be painted into the screen's memory; viewers draw it themselves.
         client.tell(HideCursorRequest { window: root });
         client.tell(SelectCursorInputRequest { window: root, event_mask: CursorNotifyMask::DISPLAY_CURSOR });
@@ -200,6 +202,8 @@ impl Server {
         let window = client.setup().resource_id_base | WINDOW;
         let clipboard = Clipboard::open(&mut client, root, window).await?;
         let (width, height) = screen.size();
+        client.drawn = Damage::all(width, height);
+        client.cursor_changed = true;
         Ok(Self {
             client,
             root,
@@ -209,9 +213,7 @@ impl Server {
             clipboard,
             unheard: Vec::new(),
             damage: None,
-            drawn: Damage::all(width, height),
             due: Instant::now(),
-            cursor_changed: true,
         })
     }
 
@@ -229,8 +231,8 @@ impl Server {
                 });
                 self.damage = Some(damage);
                 let (width, height) = self.screen.size();
-                self.drawn = Damage::all(width, height);
-                self.cursor_changed = true;
+                self.client.drawn = Damage::all(width, height);
+                self.client.cursor_changed = true;
             }
             (false, Some(damage)) => {
                 self.client.tell(DestroyRequest { damage });
@@ -250,8 +252,6 @@ impl Server {
 
     fn hear(&mut self, event: Event) {
         match event {
-            Event::DamageNotify(NotifyEvent { area, .. }) => self.drawn.add(area_of(area)),
-            Event::XfixesCursorNotify(_) => self.cursor_changed = true,
             Event::Error(error) => tracing::debug!(
                 code = error.error_code,
                 major = error.major_opcode,
@@ -281,22 +281,13 @@ impl Server {
         Ok(copied)
     }
 
-    /// The pointer's image; the last one where the server does not tell, which is when the program that made it has gone.
+    /// The pointer's image; none where the server does not tell, which is when the program that made it has gone, or where it is
+    /// larger than any that is shown.
     async fn cursor(&mut self) -> Result<Cursor, Error> {
         match self.client.ask(GetCursorImageRequest).await {
             Ok(reply) => Ok(cursor(&reply)),
-            Err(client::Error::Refused { .. }) => Ok(Cursor::default()),
+            Err(client::Error::Refused { .. } | client::Error::TooLarge) => Ok(Cursor::default()),
             Err(error) => Err(error.into()),
         }
     }
-}
-
-/// Negative edges lie off the screen.
-fn area_of(rectangle: xproto::Rectangle) -> Area {
-    let cut = |from: i16, length: u16| {
-        let off = from.min(0).unsigned_abs();
-        (from.max(0).unsigned_abs(), length.saturating_sub(off))
-    };
-    let ((x, width), (y, height)) = (cut(rectangle.x, rectangle.width), cut(rectangle.y, rectangle.height));
-    Area { x, y, width, height }
 }

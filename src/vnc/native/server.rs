@@ -29,6 +29,9 @@ const NO_PICTURE: u64 = 1;
 /// Pixels that are made exact in one update: some milliseconds of work.
 const MOST_REFRESHED: usize = 256 << 10;
 
+/// Answers that may wait for a viewer to take them. One with more waiting is not heard: answers can be had for next to nothing.
+const MOST_OUTPUT: usize = 256 << 10;
+
 /// How to serve a viewer.
 #[derive(Debug, Clone)]
 pub struct NativeOptions {
@@ -165,12 +168,16 @@ impl Viewer<'_> {
             let stalled = self.lane.waiting_since().map(|since| since + send_deadline);
             let is_free = !is_sending && self.encoding.is_none();
             let may_send = is_free && self.connection.is_waiting() && self.flow.may_send();
-            let owed = self.refresh.due().map(tokio::time::Instant::from_std);
+            // While the picture is waited for, nothing is refreshed.
+            let owed = self.refresh.due().filter(|_| !self.awaits_picture());
+            let owed = owed.map(tokio::time::Instant::from_std);
+            // With much of it waiting there is something on its way, which is taken or too slow: this ends.
+            let may_hear = self.connection.output() <= MOST_OUTPUT;
             let Self { look, lane, encoding, freshness, texts, frame, cursor, connection, .. } = &mut *self;
             let seen = connection.seen().max(frame.serial());
             tokio::select! {
                 biased;
-                received = rx.next() => match received {
+                received = rx.next(), if may_hear => match received {
                     Some(Ok(bytes)) => {
                         if let Err(misbehaviour) = self.hear(&bytes).await {
                             return NativeEnd::Misbehaved(misbehaviour);
@@ -198,7 +205,7 @@ impl Viewer<'_> {
                     text.into_iter().for_each(|text| self.connection.offer(text));
                 }
                 () = fresh(freshness), if matches!(freshness, Freshness::Asked(_)) => self.freshness = Freshness::Known,
-                newer = look.newer(seen), if may_send => self.frame = newer,
+                newer = look.newer(seen), if may_send => self.show(newer),
                 () = until(owed), if may_send && owed.is_some() => {}
                 other = another_cursor(look, cursor), if is_free && cursor.is_some() => {
                     self.cursor = None;
@@ -210,9 +217,14 @@ impl Viewer<'_> {
 
     /// Queues what is to be sent now, or begins to encode it.
     fn prepare(&mut self) {
-        let output = self.connection.take_output();
-        if !output.is_empty() {
-            self.lane.put([Bytes::from(output)]);
+        // What the viewer has coming it gets before anything new, even answers: so there is a bound to what it leaves waiting.
+        if self.lane.is_empty() {
+            let output = self.connection.take_output();
+            let output = (!output.is_empty()).then(|| Bytes::from(output));
+            let parts: Vec<Bytes> = output.into_iter().chain(self.connection.take_text()).collect();
+            if !parts.is_empty() {
+                self.lane.put(parts);
+            }
         }
         if !self.lane.is_empty() || self.encoding.is_some() || !self.connection.is_waiting() {
             return;
@@ -225,7 +237,7 @@ impl Viewer<'_> {
         if !self.flow.may_send() {
             return;
         }
-        if self.connection.wants_now() && !matches!(self.freshness, Freshness::Known) {
+        if self.awaits_picture() {
             if matches!(self.freshness, Freshness::Unknown) {
                 self.freshness = Freshness::Asked(self.look.fresh().boxed());
             }
@@ -233,14 +245,33 @@ impl Viewer<'_> {
         }
         let newest = self.look.frame();
         if newest.serial() > self.frame.serial() {
-            self.frame = newest;
+            self.show(newest);
         }
         let changes = self.connection.wanted(&self.frame);
-        let Some(wanted) = changes.or_else(|| self.connection.refresh(self.owed())) else { return };
+        let Some(wanted) = changes.or_else(|| self.connection.refresh(&self.frame, self.owed())) else {
+            return;
+        };
+        self.connection.begin(&wanted);
         let (studio, frame) = (self.studio.clone(), Arc::clone(&self.frame));
         let (class, areas, shared) = (wanted.class, wanted.areas.clone(), self.look.is_shared());
         let pixels = async move { studio.encode(&frame, class, areas, shared).await }.boxed();
         self.encoding = Some(Encoding { frame: Arc::clone(&self.frame), wanted, pixels });
+    }
+
+    /// Whether nothing is sent before the picture is as new as what was asked for.
+    fn awaits_picture(&self) -> bool {
+        self.connection.wants_now() && !matches!(self.freshness, Freshness::Known)
+    }
+
+    /// Goes on with a newer picture.
+    fn show(&mut self, frame: Arc<Frame>) {
+        let size = (frame.width(), frame.height());
+        if size != (self.frame.width(), self.frame.height()) {
+            // Nothing of it was sent. A viewer that knows another size gets what fits of it, until it is told.
+            let (width, height) = self.connection.size();
+            self.refresh.reset(size.0.min(width), size.1.min(height));
+        }
+        self.frame = frame;
     }
 
     /// What the viewer is to have as it is, as much of it as leaves the line free for what may change next.
@@ -285,6 +316,9 @@ impl Viewer<'_> {
                 }
                 Said::Drawn(number) => self.flow.acknowledged(number, Instant::now()),
             }
+        }
+        if !self.connection.answers_fences() {
+            self.flow.reset();
         }
         Ok(())
     }
