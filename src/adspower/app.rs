@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, Read as _};
-use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,11 +13,10 @@ use futures_util::future::BoxFuture;
 use http_body_util::Full;
 use hyper::Request;
 use serde_json::Value;
-use tokio::net::TcpStream;
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::client::Client;
+use super::client::{Client, Place};
 use super::config::Config;
 use crate::display::Display;
 use crate::http;
@@ -106,7 +104,7 @@ impl App {
     }
 
     /// The API's port and socket: of those that it may be on, the first that one of its own processes listens on.
-    async fn find(&self) -> Result<(u16, Listener), ProgramError> {
+    async fn find(&self) -> Result<Place, ProgramError> {
         let (home, cell, asked_for) = (self.places.home.clone(), self.cell.clone(), self.config.port);
         let uid = self.confinement.uid().unwrap_or_else(|| nix::unistd::geteuid().as_raw());
         let look = move || -> io::Result<Result<(u16, Listener), String>> {
@@ -117,23 +115,20 @@ impl App {
         };
         let failed =
             |error: io::Error| ProgramError::caused_by("cannot tell who serves AdsPower's API", error);
-        blocking(LOOK_DEADLINE, look)
-            .await
-            .and_then(|outcome| outcome)
-            .map_err(failed)?
-            .map_err(ProgramError::new)
+        let found = blocking(LOOK_DEADLINE, look).await.and_then(|outcome| outcome).map_err(failed)?;
+        found.map(|(port, socket)| Place::new(port, socket)).map_err(|why| {
+            // Where its first process has ended as well: calls wait for nobody. Sessions keep their browsers, which may live on.
+            self.client.set_place(None);
+            ProgramError::new(why)
+        })
     }
 
-    async fn ask(&self, port: u16, found: Listener) -> Result<(), ProgramError> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    async fn ask(&self, place: Place) -> Result<(), ProgramError> {
         let failed = |error: io::Error| ProgramError::caused_by("no connection to AdsPower's API", error);
-        let stream = TcpStream::connect(address).await.map_err(failed)?;
-        // The same socket as was looked at: the key is shown to nobody else.
-        if listener(port).map_err(failed)? != Some(found) {
-            return Err(ProgramError::new("AdsPower's API changed hands"));
-        }
+        // To the same socket as was looked at: the key is shown to nobody else.
+        let stream = place.connect().await.map_err(failed)?;
         let request = Request::get("/status")
-            .header("Host", address.to_string())
+            .header("Host", place.address().to_string())
             .header("Authorization", format!("Bearer {}", self.config.api_key.expose()))
             .body(Full::<Bytes>::default())
             // Without what was wrong with it, which would be the key.
@@ -141,8 +136,7 @@ impl App {
         let answer = http::send(stream, request, MAX_STATUS_BYTES).await;
         let answer = answer
             .map_err(|error| ProgramError::caused_by("no answer from AdsPower to GET /status", error))?;
-        judge(answer.body())
-            .map_err(|problem| ProgramError::new(problem.replace(self.config.api_key.expose(), "<redacted>")))
+        judge(answer.body(), self.config.api_key.expose()).map_err(ProgramError::new)
     }
 }
 
@@ -166,21 +160,22 @@ impl Program for App {
 
     fn probe<'a>(&'a self, _running: &'a Running) -> BoxFuture<'a, Result<(), ProgramError>> {
         Box::pin(async move {
-            let (port, found) = self.find().await?;
+            let place = self.find().await?;
             let mut asked = self.asked.lock().await;
             if let Some(last) = *asked {
                 sleep_until(last + ASK_PAUSE).await;
             }
             *asked = Some(Instant::now());
-            self.ask(port, found).await?;
-            self.client.set_port(Some(port));
+            self.ask(place).await?;
+            self.client.set_place(Some(place));
+            let port = place.port();
             self.port.send_if_modified(|known| known.replace(port) != Some(port));
             Ok(())
         })
     }
 
     fn clean_up(&self, _ended: &Running) {
-        self.client.set_port(None);
+        self.client.set_place(None);
         self.port.send_replace(None);
     }
 }
@@ -231,8 +226,9 @@ fn parse_port(text: &str) -> Option<u16> {
     port.parse().ok().filter(|port| *port > 0)
 }
 
-/// Whether an answer to `GET /status` is one of an app that works. One that has been asked too often does.
-fn judge(body: &[u8]) -> Result<(), String> {
+/// Whether an answer to `GET /status` is one of an app that works. One that has been asked too often does. It may repeat the
+/// key that it was shown.
+fn judge(body: &[u8], key: &str) -> Result<(), String> {
     let value: Value =
         serde_json::from_slice(body).map_err(|_| "AdsPower's answer to GET /status is no JSON".to_owned())?;
     let code = match &value["code"] {
@@ -245,7 +241,9 @@ fn judge(body: &[u8]) -> Result<(), String> {
         Some(0) => Ok(()),
         _ if message.contains("Too many request") => Ok(()),
         code => {
-            let message: String = message.chars().filter(|c| !c.is_control()).take(MAX_MESSAGE).collect();
+            let message: String = message.chars().filter(|c| !c.is_control()).collect();
+            // Before it is cut, which could leave a part of the key.
+            let message: String = message.replace(key, "<redacted>").chars().take(MAX_MESSAGE).collect();
             let code = code.map_or_else(|| "none".to_owned(), |code| code.to_string());
             // What it says is behind a colon, since anybody may read what is before.
             Err(format!("AdsPower answered GET /status with code {code}: {message}"))
@@ -258,6 +256,10 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
+    use crate::adspower::client;
+    use crate::sys::{Containment, RunScope};
+
+    const KEY: &str = "canary-key";
 
     #[test]
     fn the_port_is_read_in_each_form_and_nonsense_is_none() {
@@ -296,12 +298,49 @@ mod tests {
             r#"{"code":"0"}"#,
             r#"{"code":-1,"msg":"Too many request per second, please check"}"#,
         ] {
-            assert_eq!(judge(good.as_bytes()), Ok(()), "{good}");
+            assert_eq!(judge(good.as_bytes(), KEY), Ok(()), "{good}");
         }
         for bad in ["", "<html>", "{}", r#"{"code":-1,"msg":"require api-key"}"#, r#"{"code":null}"#, "[]"] {
-            assert!(judge(bad.as_bytes()).is_err(), "{bad}");
+            assert!(judge(bad.as_bytes(), KEY).is_err(), "{bad}");
         }
-        let told = judge(br#"{"code":-1,"msg":"require\u0000 api-key"}"#).unwrap_err();
+        let told = judge(br#"{"code":-1,"msg":"require\u0000 api-key"}"#, KEY).unwrap_err();
         assert_eq!(told, "AdsPower answered GET /status with code -1: require api-key");
+    }
+
+    #[test]
+    fn the_key_is_taken_out_before_a_message_is_cut() {
+        for before in MAX_MESSAGE - KEY.len()..=MAX_MESSAGE {
+            let body = serde_json::json!({ "code": -1, "msg": format!("{}{KEY}", "x".repeat(before)) });
+            let told = judge(body.to_string().as_bytes(), KEY).unwrap_err();
+            assert!(!told.contains("canary"), "{told}");
+        }
+    }
+
+    #[tokio::test]
+    async fn f19_calls_wait_for_nobody_once_none_of_its_processes_listens() {
+        let dir = tempfile::tempdir().unwrap();
+        let stranger = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = stranger.local_addr().unwrap().port();
+        let (key, nowhere) = (Secret::new(KEY.to_owned()), PathBuf::from("/nonexistent"));
+        let registry = prometheus::Registry::new();
+        let metrics = client::Metrics::register(&registry).unwrap();
+        let params = client::Params { api_key: Some(key.clone()), pace: None, metrics };
+        let client = Client::new(params).unwrap();
+        client.set_place(Some(Place::new(port, listener(port).unwrap().unwrap())));
+        let (program, uid) = (nowhere.clone(), 1);
+        let config = Config { program, args: Vec::new(), port, api_key: key, uid, pace: None };
+        let app = App::new(
+            config,
+            Confinement::default(),
+            Places { home: nowhere.clone(), tmp: nowhere.clone(), authority: nowhere },
+            (
+                Display::nowhere(),
+                Containment::by_marker(RunScope::new(dir.path()).unwrap()).find("adspower", "adspower"),
+            ),
+            (client.clone(), watch::Sender::new(Some(port))),
+        );
+        let error = app.find().await.unwrap_err();
+        assert!(error.what.contains("a process that AdsPower did not start"), "{error}");
+        assert!(matches!(client.status().await, Err(client::Error::Down)));
     }
 }

@@ -34,10 +34,10 @@ pub(super) struct AddProfile {
     /// What AdsPower calls it: with `adspower`, and with it alone.
     #[schema(nullable = false, max_length = 64, pattern = "^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
     external_id: Option<String>,
-    /// What its pages are fetched through; as the host's settings have it when left out.
+    /// What its pages are fetched through; as the host's settings have it when left out. Not with `adspower`: set it in AdsPower.
     #[schema(nullable = false)]
     proxy: Option<ProxyServer>,
-    /// How it looks to pages, passed on to AdsPower: 4096 bytes of JSON at most. With `adspower` alone.
+    /// Refused: Chromium has none, and AdsPower's profiles have it in AdsPower.
     #[schema(nullable = false, value_type = Option<Object>)]
     fingerprint: Option<Value>,
 }
@@ -280,8 +280,16 @@ fn added(body: Value, mistakes: &mut Mistakes) -> Option<NewProfile> {
         Kind::Chromium if external.is_some() => mistakes.add(at("external_id"), "goes with adspower alone"),
         Kind::AdsPower | Kind::Chromium => {}
     }
-    if kind == Kind::Chromium && fingerprint.is_some() {
-        mistakes.add(at("fingerprint"), "goes with adspower alone");
+    // Neither would be applied: AdsPower opens the profile as it has it.
+    if kind == Kind::AdsPower && proxy.is_some() {
+        mistakes.add(at("proxy"), "belongs to the profile in AdsPower: set it there");
+    }
+    if fingerprint.is_some() {
+        let why = match kind {
+            Kind::AdsPower => "belongs to the profile in AdsPower: set it there",
+            Kind::Chromium => "goes with no profile of kind chromium",
+        };
+        mistakes.add(at("fingerprint"), why);
     }
     Some(NewProfile { user: user?, kind, external, proxy, fingerprint })
 }
@@ -297,8 +305,7 @@ mod tests {
     fn a_profile_to_be_added_is_read_strictly() {
         let mut mistakes = Mistakes::default();
         let body = json!({
-            "user_id": "u", "kind": "adspower", "external_id": "k1", "proxy": { "server": "http://h:1" },
-            "fingerprint": { "ua": "x" },
+            "user_id": "u", "kind": "adspower", "external_id": "k1",
         });
         let new = added(body, &mut mistakes).unwrap();
         mistakes.check().unwrap();
@@ -311,6 +318,14 @@ mod tests {
             (
                 json!({ "user_id": "u", "kind": "adspower", "external_id": "k", "fingerprint": 7 }),
                 "/fingerprint",
+            ),
+            (
+                json!({ "user_id": "u", "kind": "adspower", "external_id": "k", "fingerprint": { "ua": "x" } }),
+                "/fingerprint",
+            ),
+            (
+                json!({ "user_id": "u", "kind": "adspower", "external_id": "k", "proxy": { "server": "http://h:1" } }),
+                "set it there",
             ),
             (json!({ "user_id": "u", "proxy": { "server": "ftp://h:1" } }), "/proxy/server"),
             (json!({ "user_id": "u", "name": "mine" }), "/name"),

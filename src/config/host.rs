@@ -81,6 +81,10 @@ pub(super) fn session(document: &mut Document) -> Result<SessionPart, Mistake> {
     let mut section = document.section("session");
     let autostart = section.boolean("autostart", true);
     let valid = |text: &str| match text.parse::<SessionId>() {
+        // Its profile is called as it is, and would be the pool's.
+        Ok(_) if text.starts_with(crate::profile::PREFIX) => {
+            Err(format!("must not begin with {}: such names are the pool's", crate::profile::PREFIX))
+        }
         Ok(_) => Ok(text.to_owned()),
         Err(error) => Err(error.to_string()),
     };

@@ -45,6 +45,20 @@ pub struct Display {
 }
 
 impl Display {
+    /// One that never comes up.
+    #[cfg(test)]
+    pub(crate) fn nowhere() -> Self {
+        let nowhere: Arc<Path> = Arc::from(Path::new("/nonexistent"));
+        Self {
+            address: watch::Sender::new(None).subscribe(),
+            authority: Arc::clone(&nowhere),
+            cookie: Cookie::generate().unwrap(),
+            screen: nowhere,
+            size: (1, 1),
+            owner: None,
+        }
+    }
+
     /// The variables by which X clients find the running X server.
     ///
     /// # Errors

@@ -61,9 +61,28 @@ pub async fn send<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    send_for(stream, request, max_bytes, |_any| true).await
+}
+
+/// The same for an answer whose body counts with some statuses alone; with the others it is empty, whatever was sent.
+///
+/// # Errors
+/// See [`send`].
+pub async fn send_for<S>(
+    stream: S,
+    request: Request<Full<Bytes>>,
+    max_bytes: usize,
+    has_body: impl Fn(StatusCode) -> bool,
+) -> Result<Response<Bytes>, GetError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let exchange = async {
         let (head, body) = sender.send_request(request).await?.into_parts();
+        if !has_body(head.status) {
+            return Ok(Response::from_parts(head, Bytes::new()));
+        }
         let body = Limited::new(body, max_bytes).collect().await.map_err(GetError::Body)?;
         Ok(Response::from_parts(head, body.to_bytes()))
     };

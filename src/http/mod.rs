@@ -19,7 +19,7 @@ mod text;
 mod tls;
 
 pub use body::Body;
-pub use client::{GetError, OpenError, get, open_websocket, send};
+pub use client::{GetError, OpenError, get, open_websocket, send, send_for};
 pub use io::{Io, Listener, Peer, PeerAddress};
 pub use metrics::Metrics;
 pub use problem::{Mistake, Place, Problem};

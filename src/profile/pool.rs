@@ -77,7 +77,7 @@ pub struct NewProfile {
     pub kind: Kind,
     /// What AdsPower calls it.
     pub external: Option<ProfileName>,
-    /// What its pages are fetched through; none: as the rotation has it.
+    /// What its pages are fetched through; none: as the rotation has it, and in AdsPower's case as AdsPower has it.
     pub proxy: Option<Proxy>,
     /// How it looks to pages.
     pub fingerprint: Option<Fingerprint>,
@@ -158,7 +158,9 @@ impl Pool {
                 self.insert(new, now).ok_or(Unavailable::Full)?
             }
         };
-        let next = (self.settings.rotation == Rotation::Session).then(|| self.next_proxy()).flatten();
+        // One of AdsPower's has its own there.
+        let takes_turn = self.settings.rotation == Rotation::Session && wanted.kind == Kind::Chromium;
+        let next = takes_turn.then(|| self.next_proxy()).flatten();
         let until_ms = now.boottime_ms.saturating_add(LEASE_MS);
         let Some(profile) = self.profiles.get_mut(&name) else { return Err(Unavailable::Unknown(name)) };
         self.fence = self.fence.saturating_add(1);
@@ -392,8 +394,8 @@ impl Pool {
         let name = self.free_name(&new.user, new.kind)?;
         let NewProfile { user, kind, external, proxy, fingerprint } = new;
         let proxy = match self.settings.rotation {
-            Rotation::Profile => proxy.or_else(|| self.least_used_proxy()),
-            Rotation::Off | Rotation::Session => proxy,
+            Rotation::Profile if kind == Kind::Chromium => proxy.or_else(|| self.least_used_proxy()),
+            Rotation::Off | Rotation::Profile | Rotation::Session => proxy,
         };
         let profile = Profile {
             name: name.clone(),

@@ -245,7 +245,17 @@ fn proxies_go_to_the_profiles_that_need_one_or_round_the_sessions() {
     later.settle(&at(40 * MINUTE_MS));
     assert_eq!(shown(take(&mut later, "u", "s", &at(40 * MINUTE_MS)).unwrap()), "http://a:1");
 
+    // AdsPower's have theirs there.
+    let ads = |pool: &mut Pool| {
+        pool.add(new_profile("u", Some("k1")), &at(0)).unwrap();
+        let user = user("u");
+        let wanted = Wanted { user: &user, kind: Kind::AdsPower, name: None };
+        shown(pool.take(&wanted, session("ads"), &at(0)).unwrap())
+    };
+    assert_eq!(ads(&mut pool(with(Rotation::Profile))), "");
+
     let mut round = pool(with(Rotation::Session));
+    assert_eq!(ads(&mut round), "", "and takes no turn");
     let names: Vec<_> = (0..3).map(|_| shown(take(&mut round, "u", "s", &at(0)).unwrap())).collect();
     assert_eq!(names, ["http://a:1", "http://b:1", "http://a:1"]);
     let mut off = pool(with(Rotation::Off));

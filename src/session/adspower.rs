@@ -47,6 +47,7 @@ pub(super) fn open(
     };
     let browser = Browser::spawn(scope, adspower, order);
     facts.devtools = Some(browser.devtools());
+    facts.adspower = Some(browser.status());
     facts.cdp_paths = Some(CdpPaths { downloads, home, tmp });
     Some(browser)
 }

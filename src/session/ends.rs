@@ -75,16 +75,16 @@ pub(super) async fn idle(session: &Session, mut terms: watch::Receiver<Terms>) {
     }
 }
 
-/// Ends when a session has not been ready once within `deadline`, with what was in its way.
+/// Ends when a session has not been ready once within `deadline`, with the part that was in its way and why.
 pub(super) async fn not_started(
     mut status: watch::Receiver<SessionStatus>,
     deadline: Option<Duration>,
-) -> Option<String> {
+) -> Option<(&'static str, String)> {
     let Some(deadline) = deadline else { return std::future::pending().await };
     if timeout(deadline, status.wait_for(|status| status.ready.is_some())).await.is_ok() {
         std::future::pending::<()>().await;
     }
     let status = status.borrow();
     let culprit = status.components.iter().find(|component| component.status != ComponentStatus::Ok)?;
-    Some(format!("{}: {}", culprit.name, culprit.reason.as_deref().unwrap_or("not up")))
+    Some((culprit.name, culprit.reason.clone().unwrap_or_else(|| "not up".to_owned())))
 }

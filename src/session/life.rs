@@ -2,7 +2,7 @@
 //! session has on the host.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -372,6 +372,7 @@ impl Life {
             facts: standing.facts.clone(),
             counts: Counts::default(),
             activity: Arc::new(Activity::new(Instant::now())),
+            culprit: OnceLock::new(),
         });
         let session = Session { inner: Arc::clone(&inner) };
         let chronicle = Chronicle { session: session.clone(), teller: self.teller.clone(), entry };
@@ -416,7 +417,11 @@ impl Life {
             },
             () = expired(terms.clone()) => end(Cause::Expired, None),
             () = idle(session, terms) => end(Cause::Idle, None),
-            reason = not_started(session.watch(), spec.start_deadline) => end(Cause::StartFailed, reason),
+            culprit = not_started(session.watch(), spec.start_deadline) => {
+                // Nobody has set it before: it ends once.
+                let _first = culprit.as_ref().map(|(name, _)| session.inner.culprit.set(name));
+                end(Cause::StartFailed, culprit.map(|(name, reason)| format!("{name}: {reason}")))
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! For tests of those who serve sessions: a session without processes, whose display is a plain TCP server.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -66,8 +66,7 @@ pub(crate) fn session_with_browser(
     let splice = Splice { upstream: nowhere(), end: watch::Sender::new(None).subscribe() };
     let cdp_paths =
         CdpPaths { downloads: "/s/home/Downloads".into(), home: "/s/home".into(), tmp: "/s/tmp".into() };
-    let facts =
-        Facts { display: None, devtools: Some(devtools), cdp_paths: Some(cdp_paths), profile_resets: None };
+    let facts = Facts { devtools: Some(devtools), cdp_paths: Some(cdp_paths), ..Facts::default() };
     stand_in(id, None, splice, status, facts)
 }
 
@@ -102,6 +101,7 @@ fn stand_in(
             facts,
             counts: Counts::default(),
             activity: Arc::new(Activity::new(Instant::now())),
+            culprit: OnceLock::new(),
         }),
     }
 }

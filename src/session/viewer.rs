@@ -1,8 +1,8 @@
 //! A session as the gateway sees it: somebody to ask for a viewer's place.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -55,6 +55,8 @@ pub(super) struct Inner {
     pub(super) counts: Counts,
     /// The last use by anybody: input of a viewer, a command of an automation.
     pub(super) activity: Arc<Activity>,
+    /// The part that it did not start for, where it ends for that.
+    pub(super) culprit: OnceLock<&'static str>,
 }
 
 /// What does not change in a session's life.
@@ -165,6 +167,8 @@ pub struct Facts {
     pub cdp_paths: Option<super::cdp::CdpPaths>,
     /// How often its profile was replaced, where it has a browser of ours.
     pub profile_resets: Option<watch::Receiver<u64>>,
+    /// How its browser is, where AdsPower opens it.
+    pub adspower: Option<watch::Receiver<crate::adspower::browser::Status>>,
 }
 
 /// The session cannot be viewed now.

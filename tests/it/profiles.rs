@@ -305,8 +305,11 @@ fn the_command_line_does_what_the_api_does() {
     assert_eq!((&added["state"], &added["proxy"]), (&json!("idle"), &json!("http://127.0.0.1:9")));
     let (good, said) = valetd("profile add --user u1");
     assert!(!good && said.contains("the user has 1 profiles of this kind"), "{said}");
-    let (good, said) =
-        valetd("profile add --user u1 --kind adspower --external-id k1 --fingerprint {\"ua\":\"x\"}");
+    for own in ["--fingerprint {\"ua\":\"x\"}", "--proxy http://127.0.0.1:9"] {
+        let (good, said) = valetd(&format!("profile add --user u1 --kind adspower --external-id k1 {own}"));
+        assert!(!good && said.contains("set it there"), "{said}");
+    }
+    let (good, said) = valetd("profile add --user u1 --kind adspower --external-id k1");
     assert!(good && said.ends_with(" added\n"), "{said}");
     let (good, said) = valetd("profile add --user u2 --kind adspower --external-id k1");
     assert!(!good && said.contains("stands for it already"), "{said}");

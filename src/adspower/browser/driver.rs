@@ -8,13 +8,13 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::super::client::StartOptions;
+use super::super::client::{Error, StartOptions};
 use super::super::holds::Hold;
 use super::super::ids::ProfileId;
 use super::super::service::AdsPower;
 use super::super::site::{Accepted, Guest, NotTaken, pause};
 use super::close::close;
-use super::machine::{Action, Event, Machine, Miss, State, View};
+use super::machine::{Action, Event, Machine, Miss, NotOpened, State, View};
 use crate::backoff::random_fraction;
 use crate::browser::{Client, DevtoolsError, Endpoint};
 use crate::clock;
@@ -39,6 +39,8 @@ const FILES_DEADLINE: Duration = Duration::from_secs(5);
 const CLOSE_BUDGET: Duration = Duration::from_secs(15);
 /// For the browser of a session whose task is cancelled.
 const LAST_BUDGET: Duration = Duration::from_secs(1);
+/// Of the time that an end has, for the browser to be closed once it is open.
+const CLOSE_SHARE: Duration = Duration::from_secs(6);
 /// Before a profile that another session has is asked for again.
 const HOLD_RETRY: Duration = Duration::from_millis(500);
 
@@ -77,7 +79,7 @@ pub struct Browser {
 impl Browser {
     /// Opens a browser, and keeps it open.
     pub fn spawn(scope: &mut Scope, adspower: &AdsPower, order: Order) -> Self {
-        let view = View { state: State::Starting, reason: None, starts: 0 };
+        let view = View { state: State::Starting, reason: None, starts: 0, failed: false };
         let status = watch::Sender::new(Status { view, pid: None });
         let (endpoint, close_by) = (watch::Sender::new(None), watch::Sender::new(None));
         let browser =
@@ -87,6 +89,7 @@ impl Browser {
             order,
             machine: Machine::default(),
             open: None,
+            closing: None,
             client: None,
             work: None,
             status,
@@ -123,7 +126,7 @@ struct Open {
 }
 
 enum Done {
-    Opened(Result<Open, String>),
+    Opened(Result<Open, NotOpened>),
     Probed(Result<Box<Client>, Miss>),
     Closed,
 }
@@ -135,6 +138,8 @@ struct Driver {
     order: Order,
     machine: Machine,
     open: Option<Open>,
+    /// What the last close is about, should it be broken off.
+    closing: Option<Accepted>,
     client: Option<Box<Client>>,
     work: Option<Work>,
     status: watch::Sender<Status>,
@@ -198,12 +203,15 @@ impl Driver {
                 self.adspower.inner.metrics.opened(outcome.is_ok());
                 if let Err(error) = &outcome {
                     let Order { session, profile, .. } = &self.order;
-                    tracing::warn!(session, %profile, error, "AdsPower did not open the session's browser");
+                    tracing::warn!(session, %profile, error = error.reason, "AdsPower did not open the session's browser");
                 }
                 Event::Opened(outcome.map(|open| self.open = Some(open)))
             }
             Done::Probed(outcome) => Event::Probed(outcome.map(|client| self.client = Some(client))),
-            Done::Closed => Event::Closed,
+            Done::Closed => {
+                self.closing = None;
+                Event::Closed
+            }
         }
     }
 
@@ -219,8 +227,10 @@ impl Driver {
             Some(Action::Close) => {
                 let (adspower, profile) = (self.adspower.clone(), self.order.profile.clone());
                 let open = self.open.take();
+                let accepted = open.as_ref().map(|open| open.accepted);
+                self.closing = accepted;
                 self.work = Some(Box::pin(async move {
-                    let accepted = open.as_ref().map(|open| open.accepted);
+                    let _open = open;
                     close(&adspower, &profile, accepted, Instant::now() + CLOSE_BUDGET).await;
                     Done::Closed
                 }));
@@ -252,12 +262,12 @@ impl Driver {
         let ((width, height), session) = (self.order.size, self.order.session.clone());
         async move {
             if let Err(error) = make_files(&adspower, &profile).await {
-                return Done::Opened(Err(error));
+                return Done::Opened(Err(error.into()));
             }
             let invited = invite(&adspower, display).await;
             let guest = match invited {
                 Ok(guest) => guest,
-                Err(error) => return Done::Opened(Err(error)),
+                Err(error) => return Done::Opened(Err(error.into())),
             };
             let launch_args = vec![
                 format!("--display=:{}", guest.number),
@@ -288,16 +298,43 @@ impl Driver {
         }
     }
 
+    /// Waits for an opening that is under way, while there is time left to close what it brings. AdsPower goes on with one that
+    /// nobody waits for, and the next session would have a second browser on the same profile.
+    async fn finish_opening(&mut self, close_by: &mut watch::Receiver<Option<Instant>>) {
+        let last = Instant::now() + LAST_BUDGET;
+        loop {
+            let deadline = (*close_by.borrow_and_update()).unwrap_or(last);
+            let left = deadline.saturating_duration_since(Instant::now());
+            let until = deadline.checked_sub(CLOSE_SHARE.min(left / 2));
+            tokio::select! {
+                biased;
+                done = finished(&mut self.work) => {
+                    self.took(done);
+                    return;
+                }
+                Ok(()) = close_by.changed() => {}
+                () = clock::until(until) => {
+                    let Order { session, profile, .. } = &self.order;
+                    tracing::warn!(session, %profile, "AdsPower still opens a browser that nobody wants any more");
+                    return;
+                }
+            }
+        }
+    }
+
     /// Ends whatever is open, or may be.
     async fn end(&mut self, was_held: bool, mut close_by: watch::Receiver<Option<Instant>>) {
-        self.work = None;
         self.client = None;
-        let open = self.open.take();
         self.endpoint.send_replace(None);
+        if self.machine.is_opening() {
+            self.finish_opening(&mut close_by).await;
+        }
+        self.work = None;
+        let open = self.open.take();
         if !was_held || !self.machine.was_asked() {
             return;
         }
-        let accepted = open.as_ref().map(|open| open.accepted);
+        let accepted = open.as_ref().map(|open| open.accepted).or(self.closing);
         loop {
             let deadline = (*close_by.borrow_and_update()).unwrap_or_else(|| Instant::now() + LAST_BUDGET);
             tokio::select! {
@@ -349,11 +386,15 @@ async fn invite(adspower: &AdsPower, display: Display) -> Result<Guest, String> 
 }
 
 /// Has AdsPower open a profile's browser, and looks at it.
-async fn open(adspower: &AdsPower, profile: &ProfileId, options: &StartOptions) -> Result<Accepted, String> {
+async fn open(
+    adspower: &AdsPower,
+    profile: &ProfileId,
+    options: &StartOptions,
+) -> Result<Accepted, NotOpened> {
     let client = adspower.client();
     // One that is open already would stay where it is: on another display.
-    if client.active(profile).await.map_err(|error| chain(&error))?.is_some() {
-        client.stop(profile).await.map_err(|error| chain(&error))?;
+    if client.active(profile).await.map_err(|error| not_opened(&error))?.is_some() {
+        client.stop(profile).await.map_err(|error| not_opened(&error))?;
     }
     let opened = match client.start(profile, options).await {
         Ok(opened) => opened,
@@ -361,7 +402,7 @@ async fn open(adspower: &AdsPower, profile: &ProfileId, options: &StartOptions) 
             if error.may_have_happened() {
                 close(adspower, profile, None, Instant::now() + CLOSE_BUDGET).await;
             }
-            return Err(chain(&error));
+            return Err(not_opened(&error));
         }
     };
     let site = adspower.site().ok_or("AdsPower is not up")?;
@@ -381,9 +422,15 @@ async fn open(adspower: &AdsPower, profile: &ProfileId, options: &StartOptions) 
         Err(_elapsed) => {
             close(adspower, profile, None, Instant::now() + CLOSE_BUDGET).await;
             let error = last.unwrap_or(NotTaken::Silent);
-            Err(format!("AdsPower opened a browser that is not taken: {}", chain(&error)))
+            let reason = format!("AdsPower opened a browser that is not taken: {}", chain(&error));
+            Err(NotOpened { reason, is_its_own: !matches!(error, NotTaken::Look(_)) })
         }
     }
+}
+
+/// Anything but a refusal says nothing of the profile: it may be an outage of AdsPower's.
+fn not_opened(error: &Error) -> NotOpened {
+    NotOpened { reason: chain(error), is_its_own: matches!(error, Error::Refused(_)) }
 }
 
 async fn open_page(endpoint: Endpoint, url: &str) -> Result<(), String> {
@@ -423,4 +470,101 @@ fn is_gone(error: &DevtoolsError) -> bool {
     let refused =
         matches!(error, DevtoolsError::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused);
     refused || error.is_displaced()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use prometheus::Registry;
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::adspower::{Config, Params};
+    use crate::display;
+    use crate::secret::Secret;
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    fn adspower(dir: &Path) -> AdsPower {
+        let config = Config {
+            program: "/nonexistent".into(),
+            args: Vec::new(),
+            port: 1,
+            api_key: Secret::new("key".to_owned()),
+            uid: 1,
+            pace: None,
+        };
+        AdsPower::new(Params {
+            config,
+            display: display::Config { xvfb: "/nonexistent".into(), width: 1, height: 1, depth: 24 },
+            state_dir: dir.join("state"),
+            runtime_dir: dir.join("run"),
+            shm_bytes: 0,
+            hide_processes: false,
+            registry: &Registry::new(),
+        })
+        .unwrap()
+    }
+
+    fn driver(dir: &Path) -> Driver {
+        let view = View { state: State::Starting, reason: None, starts: 0, failed: false };
+        Driver {
+            adspower: adspower(dir),
+            order: Order {
+                profile: "k1".parse().unwrap(),
+                display: Display::nowhere(),
+                services: watch::Sender::new(GroupStatus { generation: 0, services: Vec::new() }).subscribe(),
+                size: (1, 1),
+                start_url: String::new(),
+                session: "s".to_owned(),
+            },
+            machine: Machine::default(),
+            open: None,
+            closing: None,
+            client: None,
+            work: None,
+            status: watch::Sender::new(Status { view, pid: None }),
+            endpoint: watch::Sender::new(None),
+        }
+    }
+
+    /// One whose opening waits for what this sends.
+    fn opening(dir: &Path) -> (Driver, oneshot::Sender<()>) {
+        let mut driver = driver(dir);
+        driver.machine.handle(Instant::now(), 0.0, Event::App(true));
+        let action = driver.machine.handle(Instant::now(), 0.0, Event::Display(Some(1)));
+        assert_eq!(action, Some(Action::Open));
+        let (answer, answered) = oneshot::channel();
+        driver.work = Some(Box::pin(async move {
+            // Whoever does not answer is dropped at the end of the test.
+            let _answered: Result<(), _> = answered.await;
+            Done::Opened(Err("refused".into()))
+        }));
+        (driver, answer)
+    }
+
+    #[tokio::test]
+    async fn an_end_waits_for_an_opening_that_is_under_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut driver, answer) = opening(dir.path());
+        let close_by = watch::Sender::new(Some(Instant::now() + SOON));
+        let mut end = Box::pin(driver.end(true, close_by.subscribe()));
+        assert!(futures_util::poll!(&mut end).is_pending(), "it waits");
+        answer.send(()).expect("the opening was not given up");
+        timeout(SOON, end).await.expect("an end");
+        assert!(driver.work.is_none());
+    }
+
+    #[tokio::test]
+    async fn an_end_does_not_wait_for_an_opening_longer_than_it_has_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut driver, answer) = opening(dir.path());
+        let close_by = watch::Sender::new(Some(Instant::now() + SOON));
+        let mut end = Box::pin(driver.end(true, close_by.subscribe()));
+        assert!(futures_util::poll!(&mut end).is_pending(), "it waits");
+        close_by.send_replace(Some(Instant::now()));
+        timeout(SOON / 4, end).await.expect("an end, in time");
+        assert!(answer.is_closed());
+    }
 }

@@ -4,7 +4,7 @@
 //! Waiting ─► Opening ─► Up ⇄ Up with misses
 //!    ▲  ▲       │        │
 //!    │  └───────┴────────┤ AdsPower went, and its browsers with it; or Closing, when the display went
-//!    └── BackingOff ◄────┘ it failed: gone, or hung and closed
+//!    └── BackingOff ◄────┘ it failed and is closed: gone, hung, or not listed any more
 //! ```
 
 use std::time::{Duration, Instant};
@@ -31,7 +31,7 @@ pub enum Event {
     /// Whether AdsPower can be asked.
     App(bool),
     /// It was opened and looked at, or was not and is closed.
-    Opened(Result<(), String>),
+    Opened(Result<(), NotOpened>),
     /// It answered, or did not.
     Probed(Result<(), Miss>),
     /// AdsPower does not list it any more.
@@ -40,6 +40,28 @@ pub enum Event {
     Closed,
     /// A deadline may have passed.
     Tick,
+}
+
+/// Why none was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotOpened {
+    /// In words.
+    pub reason: String,
+    /// Whether it is this browser's: AdsPower was asked and refused, or what it opened cannot be used. Otherwise AdsPower could
+    /// not be asked, or something of ours failed.
+    pub is_its_own: bool,
+}
+
+impl From<String> for NotOpened {
+    fn from(reason: String) -> Self {
+        Self { reason, is_its_own: false }
+    }
+}
+
+impl From<&str> for NotOpened {
+    fn from(reason: &str) -> Self {
+        reason.to_owned().into()
+    }
 }
 
 /// Why a probe brought nothing.
@@ -72,6 +94,8 @@ pub struct View {
     pub reason: Option<String>,
     /// How often it was opened, or tried to be.
     pub starts: u32,
+    /// Whether what went wrong last is this browser's own, and may be its profile's; see [`NotOpened::is_its_own`].
+    pub failed: bool,
 }
 
 /// In one word.
@@ -117,6 +141,8 @@ pub struct Machine {
     starts: u32,
     failures: u32,
     was_up: bool,
+    /// What went wrong last is this browser's own.
+    failed: bool,
     reason: Option<String>,
 }
 
@@ -129,6 +155,7 @@ impl Default for Machine {
             starts: 0,
             failures: 0,
             was_up: false,
+            failed: false,
             reason: None,
         }
     }
@@ -149,6 +176,11 @@ impl Machine {
         matches!(self.phase, Phase::Up { .. })
     }
 
+    /// Whether one is being opened.
+    pub fn is_opening(&self) -> bool {
+        matches!(self.phase, Phase::Opening { .. })
+    }
+
     /// Whether AdsPower was ever asked for one.
     pub fn was_asked(&self) -> bool {
         self.starts > 0
@@ -167,7 +199,7 @@ impl Machine {
             _ => None,
         };
         let reason = self.reason.clone().or_else(|| waits_for.map(str::to_owned));
-        View { state, reason, starts: self.starts }
+        View { state, reason, starts: self.starts, failed: self.failed }
     }
 
     /// Takes one event. `random` is uniform in `0.0..1.0`.
@@ -178,8 +210,10 @@ impl Machine {
             Event::Opened(outcome) => return self.opened(outcome, now, random),
             Event::Probed(outcome) => return self.probed(outcome, now, random),
             Event::Lost => {
+                // It may run all the same, and would stand in the way of the next one.
                 if matches!(self.phase, Phase::Up { .. }) {
-                    self.back_off("AdsPower does not list it any more".to_owned(), now, random);
+                    let retry_in = self.count_failure(random);
+                    return self.close("AdsPower does not list it any more".to_owned(), retry_in);
                 }
             }
             Event::Closed => {
@@ -207,6 +241,7 @@ impl Machine {
 
     fn app(&mut self, is_up: bool) {
         self.app = is_up;
+        self.failed &= is_up;
         // Its browsers went with it; that is no failure of this one.
         if !is_up && let Phase::Up { .. } | Phase::BackingOff { .. } = self.phase {
             self.phase = Phase::Waiting;
@@ -214,21 +249,26 @@ impl Machine {
         }
     }
 
-    fn opened(&mut self, outcome: Result<(), String>, now: Instant, random: f64) -> Option<Action> {
+    fn opened(&mut self, outcome: Result<(), NotOpened>, now: Instant, random: f64) -> Option<Action> {
         let Phase::Opening { stale } = self.phase else { return None };
         match outcome {
             // It has gone meanwhile, and what it opened with it; whatever it said of that.
             outcome if !self.app => {
                 self.phase = Phase::Waiting;
-                self.reason = Some(outcome.err().unwrap_or_else(|| GONE_APP.to_owned()));
+                self.failed = false;
+                self.reason = Some(outcome.err().map_or_else(|| GONE_APP.to_owned(), |error| error.reason));
             }
             Ok(()) if stale => return self.close(GONE_DISPLAY.to_owned(), Duration::ZERO),
             Ok(()) => {
                 self.phase = Phase::Up { since: now, misses: 0, probe: Some(now + PROBE_INTERVAL) };
                 self.was_up = true;
+                self.failed = false;
                 self.reason = None;
             }
-            Err(reason) => self.back_off(reason, now, random),
+            Err(NotOpened { reason, is_its_own }) => {
+                self.failed = is_its_own;
+                self.back_off(reason, now, random);
+            }
         }
         self.settle(now)
     }
@@ -240,6 +280,7 @@ impl Machine {
         match outcome {
             Ok(()) => {
                 *misses = 0;
+                self.failed = false;
                 self.reason = None;
             }
             Err(miss) => {
@@ -248,13 +289,14 @@ impl Machine {
                 if is_healthy {
                     self.failures = 0;
                 }
+                self.failed = true;
                 match miss {
-                    Miss::Gone(reason) => self.back_off(reason, now, random),
-                    Miss::Silent(reason) if hangs => {
+                    Miss::Silent(reason) if !hangs => self.reason = Some(reason),
+                    // One that is gone where it was reached may run all the same.
+                    Miss::Gone(reason) | Miss::Silent(reason) => {
                         let retry_in = self.count_failure(random);
                         return self.close(reason, retry_in);
                     }
-                    Miss::Silent(reason) => self.reason = Some(reason),
                 }
             }
         }
@@ -351,7 +393,7 @@ mod tests {
         assert_eq!(bench.send(Event::Display(Some(1))), Some(Action::Open));
         assert_eq!((bench.state(), bench.machine.deadline()), (State::Starting, None));
         bench.send(Event::Opened(Ok(())));
-        let view = View { state: State::Up, reason: None, starts: 1 };
+        let view = View { state: State::Up, reason: None, starts: 1, failed: false };
         assert_eq!(bench.machine.view(), view);
         assert_eq!(bench.pass(SECOND), Some(Action::Probe));
         assert_eq!(bench.machine.deadline(), None, "one probe at a time");
@@ -363,8 +405,10 @@ mod tests {
     fn one_that_is_gone_is_opened_again_with_back_off() {
         let mut bench = Bench::up();
         bench.pass(SECOND);
-        assert_eq!(bench.send(Event::Probed(Err(Miss::Gone("nobody listens".into())))), None);
+        let gone = Event::Probed(Err(Miss::Gone("nobody listens".into())));
+        assert_eq!(bench.send(gone), Some(Action::Close), "it may run all the same");
         assert_eq!((bench.state(), bench.reason()), (State::Failing, "nobody listens".to_owned()));
+        assert_eq!(bench.send(Event::Closed), None);
         assert_eq!(bench.pass(Duration::from_millis(200)), Some(Action::Open));
         assert_eq!(bench.send(Event::Opened(Err("refused".into()))), None);
         assert_eq!(bench.pass(Duration::from_millis(399)), None, "the second wait is longer");
@@ -414,10 +458,11 @@ mod tests {
     }
 
     #[test]
-    fn one_that_the_app_does_not_list_is_opened_again() {
+    fn one_that_the_app_does_not_list_is_closed_and_opened_again() {
         let mut bench = Bench::up();
-        assert_eq!(bench.send(Event::Lost), None);
+        assert_eq!(bench.send(Event::Lost), Some(Action::Close), "it may run all the same");
         assert_eq!(bench.state(), State::Failing);
+        assert_eq!(bench.send(Event::Closed), None);
         assert_eq!(bench.pass(Duration::from_millis(200)), Some(Action::Open));
     }
 
@@ -428,11 +473,33 @@ mod tests {
         for wait in [200, 400, 800] {
             bench.pass(SECOND);
             bench.send(gone());
+            bench.send(Event::Closed);
             assert_eq!(bench.pass(Duration::from_millis(wait)), Some(Action::Open));
             bench.send(Event::Opened(Ok(())));
         }
         assert_eq!(bench.pass(60 * SECOND), Some(Action::Probe));
         bench.send(gone());
+        bench.send(Event::Closed);
         assert_eq!(bench.pass(Duration::from_millis(200)), Some(Action::Open));
+    }
+
+    #[test]
+    fn a_failure_is_the_browsers_own_where_adspower_was_asked_and_nothing_else_went() {
+        let mut bench = Bench::up();
+        let failed = |bench: &Bench| bench.machine.view().failed;
+        bench.pass(SECOND);
+        bench.send(Event::Probed(Err(Miss::Gone("gone".into()))));
+        assert!(failed(&bench));
+        bench.send(Event::Closed);
+        for is_its_own in [false, true] {
+            assert_eq!(bench.pass(60 * SECOND), Some(Action::Open));
+            bench.send(Event::Opened(Err(NotOpened { reason: "no".into(), is_its_own })));
+            assert_eq!(failed(&bench), is_its_own);
+        }
+        bench.send(Event::App(false));
+        assert!(!failed(&bench), "AdsPower went");
+        assert_eq!(bench.send(Event::App(true)), Some(Action::Open));
+        bench.send(Event::Opened(Ok(())));
+        assert!(!failed(&bench));
     }
 }

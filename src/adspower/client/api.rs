@@ -11,6 +11,7 @@ use super::data::{self, Kernel, Listed, Opened};
 use super::error::{Error, SetupError};
 use super::line::{Limits, Line};
 use super::metrics::Metrics;
+use super::place::Place;
 use super::request::{ListQuery, NewProfile, Request, StartOptions, Ways};
 use super::wire::Wire;
 use super::{v1, v2};
@@ -58,9 +59,9 @@ impl Client {
 
     /// Where the API is now; `None` while the app is down: calls fail at once then, also those that wait or are under way.
     ///
-    /// Whoever listens there is shown the API key, so that the caller has to know that it is AdsPower.
-    pub fn set_port(&self, port: Option<u16>) {
-        self.0.set_port(port);
+    /// Whoever holds that socket is shown the API key, so that the caller has to know that it is AdsPower.
+    pub fn set_place(&self, place: Option<Place>) {
+        self.0.set_place(place);
     }
 
     /// Whether the API is there and takes the key.

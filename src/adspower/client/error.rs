@@ -1,11 +1,12 @@
 //! Why a call brought nothing.
 
+use std::io;
 use std::time::Duration;
 
 use super::answer::{Garbage, Refusal};
 use super::call::Call;
 use super::data::Odd;
-use crate::http::TextError;
+use crate::http::GetError;
 
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
@@ -13,9 +14,31 @@ pub enum SetupError {
     /// It cannot stand in a header.
     #[error("the API key of AdsPower has characters that no key has")]
     ApiKey,
-    /// No HTTP client can be made, which would be a bug.
-    #[error("cannot make a client for AdsPower")]
-    Http(#[source] reqwest::Error),
+}
+
+/// Why there was no exchange. Without the URL, which may hold what a browser's command line does.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreached {
+    /// There is no connection to AdsPower itself, so that nothing was sent.
+    #[error("no connection")]
+    Connect(#[source] io::Error),
+    /// It broke.
+    #[error("the exchange broke")]
+    Exchange(#[source] GetError),
+}
+
+/// Why an answer cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Unread {
+    /// It did not come whole.
+    #[error("the answer broke off")]
+    Broken(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// It is larger than it may be.
+    #[error("the answer is larger than {0} bytes")]
+    TooLarge(usize),
+    /// It is no text.
+    #[error("the answer is not UTF-8")]
+    NotText,
 }
 
 /// Why a call brought nothing.
@@ -55,18 +78,18 @@ pub enum Error {
     Unreachable {
         /// What was asked.
         call: Call,
-        /// Why, without the URL.
+        /// Why.
         #[source]
-        source: reqwest::Error,
+        source: Unreached,
     },
     /// Too large, no text, or it broke off.
     #[error("AdsPower's answer to `{call}` cannot be read")]
     Unreadable {
         /// What was asked.
         call: Call,
-        /// Why, without the URL.
+        /// Why.
         #[source]
-        source: TextError,
+        source: Unread,
     },
     /// None of the API's answers.
     #[error(transparent)]
@@ -94,7 +117,7 @@ impl Error {
             | Self::Unreadable { .. }
             | Self::Garbage(_)
             | Self::Odd(_) => true,
-            Self::Unreachable { source, .. } => !source.is_connect(),
+            Self::Unreachable { source, .. } => matches!(source, Unreached::Exchange(_)),
             Self::Down
             | Self::Busy
             | Self::Late(_)

@@ -17,6 +17,7 @@ use super::data::Odd;
 use super::error::Error;
 use super::metrics::{CANCELLED, Metrics, OK};
 use super::pace::Pace;
+use super::place::Place;
 use super::request::{Request, Ways};
 use super::wire::{Heard, Wire};
 use crate::errors::is_out_of_files;
@@ -61,7 +62,7 @@ pub(super) struct Line {
     wire: Wire,
     limits: Limits,
     metrics: Metrics,
-    port: watch::Sender<Option<u16>>,
+    place: watch::Sender<Option<Place>>,
     places: Semaphore,
     /// Fair: who waits longest is next. A caller that goes gives it back.
     turn: Semaphore,
@@ -77,7 +78,7 @@ struct Trip<'a> {
     deadline: Instant,
     turn: Option<SemaphorePermit<'a>>,
     /// The app that its last request went to.
-    port: Option<u16>,
+    place: Option<Place>,
     /// Whether AdsPower turned it down for coming too often.
     turned_down: bool,
 }
@@ -89,18 +90,18 @@ impl Line {
             wire,
             limits,
             metrics,
-            port: watch::Sender::new(None),
+            place: watch::Sender::new(None),
             places: Semaphore::new(MAX_CALLS),
             turn: Semaphore::new(1),
             state: Mutex::new(state),
         }
     }
 
-    /// Another port is another app: what was learnt of the last one is forgotten, but for the pace, which is the account's.
-    pub(super) fn set_port(&self, port: Option<u16>) {
+    /// Another socket is another app: what was learnt of the last one is forgotten, but for the pace, which is the account's.
+    pub(super) fn set_place(&self, place: Option<Place>) {
         let mut state = self.state();
         // Inside the lock, so that no call is admitted by the old app's breaker for the new one.
-        let moved = self.port.send_if_modified(|current| std::mem::replace(current, port) != port);
+        let moved = self.place.send_if_modified(|current| std::mem::replace(current, place) != place);
         if moved {
             state.breaker.reset();
             state.old.clear();
@@ -136,14 +137,14 @@ impl Line {
         let deadline = asked + (self.limits.deadline)(call);
         self.look(asked)?;
         let _place = self.places.try_acquire().map_err(|_| Error::Busy)?;
-        let mut trip = Trip { call, asked, deadline, turn: None, port: None, turned_down: false };
+        let mut trip = Trip { call, asked, deadline, turn: None, place: None, turned_down: false };
         let mut old = ways.older.as_ref().filter(|_| self.state().old.contains(&call));
         let mut unknown_to = None;
         loop {
             let answer = self.attempt(&mut trip, old.unwrap_or(&ways.first)).await?;
             let answered = !matches!(answer, Answer::TooOften | Answer::Unknown);
             // Both by the same app.
-            if answered && unknown_to.is_some() && unknown_to == trip.port {
+            if answered && unknown_to.is_some() && unknown_to == trip.place {
                 self.state().old.insert(call);
             }
             match answer {
@@ -151,7 +152,7 @@ impl Line {
                 // It did nothing, so that it can be asked again, whatever the call is. The pace is slower now.
                 Answer::TooOften => trip.turned_down = true,
                 Answer::Unknown if old.is_none() && ways.older.is_some() => {
-                    (old, unknown_to) = (ways.older.as_ref(), trip.port);
+                    (old, unknown_to) = (ways.older.as_ref(), trip.place);
                 }
                 Answer::Unknown => {
                     self.state().old.remove(&call);
@@ -165,7 +166,7 @@ impl Line {
 
     /// Whether there is any point in waiting.
     fn look(&self, now: Instant) -> Result<(), Error> {
-        if self.port.borrow().is_none() {
+        if self.place.borrow().is_none() {
             return Err(Error::Down);
         }
         let rests = self.state().breaker.rests(now.into_std());
@@ -223,24 +224,24 @@ impl Line {
     fn send<'a>(&'a self, trip: &mut Trip<'_>) -> Result<Sent<'a>, Error> {
         let now = Instant::now();
         let mut state = self.state();
-        // The port and the breaker's word are of one moment.
-        let port = self.port.borrow().ok_or(Error::Down)?;
+        // The place and the breaker's word are of one moment.
+        let place = self.place.borrow().ok_or(Error::Down)?;
         let admitted = state.breaker.admit(now.into_std()).map_err(|again_in| Error::Failing { again_in })?;
         state.pace.sent(now.into_std());
         state.patient += u32::from(trip.call.is_patient());
         self.metrics.breaker(state.breaker.position());
-        if trip.port.replace(port).is_none() {
+        if trip.place.replace(place).is_none() {
             self.metrics.waited(now - trip.asked);
         }
-        Ok(Sent { line: self, call: trip.call, at: now, port, admitted, settled: false })
+        Ok(Sent { line: self, call: trip.call, at: now, place, admitted, settled: false })
     }
 
     /// The exchange. A slow one gives its turn to the next.
     async fn listen(&self, trip: &mut Trip<'_>, sent: &Sent<'_>, request: &Request) -> Result<Heard, Error> {
         let call = trip.call;
-        let mut exchange = Box::pin(self.wire.exchange(sent.port, call, request));
-        let mut moved = self.port.subscribe();
-        let mut gone = pin!(moved.wait_for(|port| *port != Some(sent.port)));
+        let mut exchange = Box::pin(self.wire.exchange(sent.place, call, request));
+        let mut moved = self.place.subscribe();
+        let mut gone = pin!(moved.wait_for(|place| *place != Some(sent.place)));
         let mut alone = pin!(sleep(self.limits.alone));
         loop {
             tokio::select! {
@@ -256,9 +257,9 @@ impl Line {
     }
 
     async fn down(&self) {
-        let mut port = self.port.subscribe();
+        let mut place = self.place.subscribe();
         // The sender is ours, so that the wait ends by what it waits for.
-        let _down = port.wait_for(Option::is_none).await;
+        let _down = place.wait_for(Option::is_none).await;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -278,7 +279,7 @@ struct Sent<'a> {
     line: &'a Line,
     call: Call,
     at: Instant,
-    port: u16,
+    place: Place,
     admitted: Admitted,
     settled: bool,
 }

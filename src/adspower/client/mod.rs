@@ -9,6 +9,8 @@
 //!
 //! **Invariant:** a call that may have been carried out is never made again.
 //!
+//! **Invariant:** the API key is shown to the socket that was found to be AdsPower's and to no other.
+//!
 //! **Invariant:** the API key is in no error, record or `Debug`, also where AdsPower repeats it.
 
 mod answer;
@@ -21,6 +23,7 @@ mod line;
 mod metrics;
 pub mod oracle;
 mod pace;
+mod place;
 mod request;
 #[cfg(test)]
 mod tests;
@@ -32,6 +35,7 @@ pub use answer::{Garbage, Refusal};
 pub use api::{Client, Params};
 pub use call::Call;
 pub use data::{Kernel, Listed, Odd, Opened};
-pub use error::{Error, SetupError};
+pub use error::{Error, SetupError, Unreached, Unread};
 pub use metrics::Metrics;
+pub use place::Place;
 pub use request::{ListQuery, NewProfile, Proxy, ProxyKind, ProxyServer, StartOptions};

@@ -8,6 +8,8 @@ use super::super::ledger::Ledger;
 use super::super::profiles::{ProfileError, ProfileRequest, ProfileStatus, REMOVAL_DEADLINE, Reply};
 use super::super::record::{Cause, SessionRecord};
 use super::super::spec::Spec;
+use super::super::status::BROWSER;
+use super::super::viewer::Inner;
 use super::super::{LaunchError, life, places};
 use super::actor::Actor;
 use super::place::{Phase, Place};
@@ -266,17 +268,27 @@ fn outcome(phase: &Phase, over: &Result<Option<Box<SessionRecord>>, life::Error>
         // Its browser was never started.
         Err(_) => return Outcome::Unused,
     };
-    let resets = match phase {
-        Phase::Live { session, .. } => {
-            session.inner.facts.profile_resets.as_ref().map(|resets| *resets.borrow())
-        }
+    let session = match phase {
+        Phase::Live { session, .. } => Some(&*session.inner),
         Phase::Spare | Phase::Reserved { .. } => None,
     };
+    let resets = session.and_then(|session| session.facts.profile_resets.as_ref());
+    let resets = resets.map(|resets| *resets.borrow());
     if resets.is_some_and(|resets| resets > 0) {
         return Outcome::Failed("its browser did not start with what was in it".to_owned());
     }
     match &record.end {
         Some(end) if end.cause == Cause::StartFailed => {
+            let unstarted = (0, false);
+            let (starts, failed) = session.map_or(unstarted, |session| tries(session, record));
+            let is_culprit = session.and_then(|session| session.culprit.get()) == Some(&BROWSER);
+            if starts == 0 {
+                return Outcome::Unused;
+            }
+            // Its display, say, or AdsPower as a whole: that says nothing of the profile.
+            if !(is_culprit && failed) {
+                return Outcome::Cut;
+            }
             let reason = end.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
             Outcome::Failed(format!("{}{reason}", end.cause.as_str()))
         }
@@ -285,11 +297,27 @@ fn outcome(phase: &Phase, over: &Result<Option<Box<SessionRecord>>, life::Error>
     }
 }
 
+/// How often a session's browser was started, and whether what went wrong with it may be its profile's fault.
+fn tries(session: &Inner, record: &SessionRecord) -> (u32, bool) {
+    if let Some(status) = &session.facts.adspower {
+        let view = &status.borrow().view;
+        return (view.starts, view.failed);
+    }
+    let browser = record.components.iter().find(|component| component.name == BROWSER);
+    browser.map_or((0, false), |browser| (browser.starts, true))
+}
+
 #[cfg(test)]
 mod tests {
     use prometheus::Registry;
 
+    use super::super::super::record::End;
+    use super::super::super::stand_in;
+    use super::super::super::status::{Component, ComponentStatus, SessionState, SessionStatus};
+    use super::super::place::Controls;
     use super::*;
+    use crate::adspower::browser::machine::View;
+    use crate::adspower::browser::{State as BrowserState, Status};
     use crate::profile::{Rotation, StateWord};
     use crate::store::{Metrics, Store};
     use crate::sys::procfs::Stat;
@@ -335,5 +363,51 @@ mod tests {
         let state = |name| pool.get(name).map(|profile| profile.state.word());
         assert_eq!(state(&kept), Some(StateWord::Quarantined));
         assert_eq!(state(&free), Some(StateWord::Cooldown), "its pid is somebody else's by now");
+    }
+
+    /// What becomes of the profile of a session that did not start for this part.
+    fn of_start(culprit: &'static str, starts: u32, adspower: Option<bool>) -> Outcome {
+        let browser = Component {
+            name: BROWSER,
+            status: ComponentStatus::Stopped,
+            since: std::time::SystemTime::now(),
+            reason: None,
+            pid: None,
+            starts,
+        };
+        let end = End { cause: Cause::StartFailed, reason: Some(format!("{culprit}: no")) };
+        let status = SessionStatus {
+            state: SessionState::Stopped,
+            ready: None,
+            end: Some(end),
+            components: vec![browser],
+        };
+        let status = tokio::sync::watch::Sender::new(status).subscribe();
+        let nowhere = tokio::sync::watch::Sender::new(None).subscribe();
+        let mut session = stand_in::session_with_browser("s", nowhere, status);
+        let inner = Arc::get_mut(&mut session.inner).unwrap();
+        inner.culprit.set(culprit).unwrap();
+        inner.facts.adspower = adspower.map(|failed| {
+            let view = View { state: BrowserState::Stopped, reason: None, starts, failed };
+            tokio::sync::watch::Sender::new(Status { view, pid: None }).subscribe()
+        });
+        let record = session.record();
+        let controls = Controls {
+            terms: tokio::sync::watch::Sender::default(),
+            handoffs: tokio::sync::watch::Sender::default(),
+        };
+        outcome(&Phase::Live { session, controls }, &Ok(Some(Box::new(record))))
+    }
+
+    #[test]
+    fn a_start_that_failed_counts_against_the_profile_where_the_browser_itself_did() {
+        let failed = Outcome::Failed("start_failed: browser: no".to_owned());
+        assert_eq!(of_start(BROWSER, 2, None), failed);
+        assert_eq!(of_start("x11vnc", 2, None), Outcome::Cut);
+        assert_eq!(of_start("xvfb", 0, None), Outcome::Unused, "its browser was never started");
+        assert_eq!(of_start(BROWSER, 2, Some(true)), failed, "AdsPower refused it");
+        assert_eq!(of_start(BROWSER, 2, Some(false)), Outcome::Cut, "AdsPower did not answer");
+        assert_eq!(of_start(BROWSER, 0, Some(false)), Outcome::Unused, "AdsPower was not up");
+        assert_eq!(of_start("xvfb", 2, Some(true)), Outcome::Cut);
     }
 }

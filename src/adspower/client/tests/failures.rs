@@ -7,10 +7,9 @@ use serde_json::json;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-use super::stand_in::{KEY, Reply, StandIn, browser, counts, done, profile, quick, refusal};
-use crate::adspower::client::{Error, Garbage, ListQuery, NewProfile, StartOptions};
+use super::stand_in::{KEY, Reply, StandIn, browser, counts, done, place, profile, quick, refusal};
+use crate::adspower::client::{Error, Garbage, ListQuery, NewProfile, StartOptions, Unread};
 use crate::errors::chain;
-use crate::http::TextError;
 
 /// For a loaded machine, on top of the deadline.
 const SLACK: Duration = Duration::from_secs(4);
@@ -48,7 +47,7 @@ async fn f23_a_flood_is_left_at_a_megabyte_or_at_its_announcement() {
         let server = StandIn::start(move |_, _| Reply::Flood(announced)).await;
         let (client, _registry) = quick(server.port);
         let error = client.list(&ListQuery::default()).await.unwrap_err();
-        let large = matches!(error, Error::Unreadable { source: TextError::TooLarge(1_048_576), .. });
+        let large = matches!(error, Error::Unreadable { source: Unread::TooLarge(1_048_576), .. });
         assert!(large, "{error:?}");
         // What is more than the limit is what fits into the sockets' buffers.
         assert!(server.flooded().unwrap_or_default() < 50_000_000, "{:?}", server.flooded());
@@ -70,7 +69,7 @@ async fn f23_each_kind_of_wrong_answer_is_an_error_of_its_own() {
             matches!(error, Error::Garbage(Garbage::Status(500)))
         }),
         ("HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{\"code\":0", |error| {
-            matches!(error, Error::Unreadable { source: TextError::Http(_), .. })
+            matches!(error, Error::Unreadable { source: Unread::Broken(_), .. })
         }),
         ("SSH-2.0-OpenSSH_9.2\r\n", no_http),
         ("", no_http),
@@ -132,6 +131,24 @@ async fn the_key_is_shown_with_every_call_and_to_nobody_else_even_when_adspower_
 }
 
 #[tokio::test]
+async fn f19_the_key_is_not_shown_to_whoever_listens_on_the_port_after_adspower() {
+    let app = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = app.local_addr().unwrap();
+    let (client, _registry) = quick(address.port());
+    drop(app);
+    let stranger = std::net::TcpListener::bind(address).unwrap();
+    stranger.set_nonblocking(true).unwrap();
+    let error = client.create(&NewProfile::default()).await.unwrap_err();
+    assert!(chain(&error).contains("changed hands") && !error.may_have_happened(), "{error:?}");
+    let connected = stranger.accept().unwrap_err();
+    assert_eq!(connected.kind(), std::io::ErrorKind::WouldBlock, "a stranger was connected to");
+    // Control: it is asked where it is AdsPower itself.
+    let server = StandIn::start(|_, _| done(browser())).await;
+    client.set_place(Some(place(server.port)));
+    client.status().await.unwrap();
+}
+
+#[tokio::test]
 async fn an_error_names_no_url_since_arguments_stand_in_one() {
     for broken in ["", "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"] {
         let server = StandIn::start(move |seen, _| match seen.line.contains("/v2/") {
@@ -172,9 +189,9 @@ async fn f21_an_app_that_does_not_even_accept_is_left_after_3_s() {
 
 #[tokio::test]
 async fn after_five_failures_nobody_is_asked_until_another_app_is_there() {
-    // A port that nobody listens on.
-    let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-    let (client, registry) = quick(port);
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (client, registry) = quick(gone.local_addr().unwrap().port());
+    drop(gone);
     for _ in 0..5 {
         let error = client.status().await.unwrap_err();
         assert!(matches!(error, Error::Unreachable { .. }) && !error.may_have_happened(), "{error:?}");
@@ -184,7 +201,7 @@ async fn after_five_failures_nobody_is_asked_until_another_app_is_there() {
     let Error::Failing { again_in } = error else { panic!("{error:?}") };
     assert!(again_in <= Duration::from_secs(10), "{again_in:?}");
     let server = StandIn::start(|_, _| done(browser())).await;
-    client.set_port(Some(server.port));
+    client.set_place(Some(place(server.port)));
     assert!(counts(&registry, r#"valetd_adspower_breaker{state="closed"} 1"#));
     client.status().await.unwrap();
     assert!(counts(&registry, r#"valetd_adspower_calls_total{call="status",outcome="ok"} 1"#));

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 use tokio::time::{Instant, timeout};
 
-use super::stand_in::{Reply, SOON, StandIn, browser, counts, done, profile, quick, with};
+use super::stand_in::{Reply, SOON, StandIn, browser, counts, done, place, profile, quick, with};
 use crate::adspower::client::line::Limits;
 use crate::adspower::client::{Call, Client, Error, StartOptions};
 
@@ -148,8 +148,8 @@ async fn an_app_that_moves_loses_the_call_under_way_and_gets_those_that_wait() {
     let (first, second, ()) = tokio::join!(client.stop(&id), client.status(), async {
         old.asked(1).await;
         // Saying the same again moves nothing.
-        client.set_port(Some(old.port));
-        client.set_port(Some(new.port));
+        client.set_place(Some(place(old.port)));
+        client.set_place(Some(place(new.port)));
     });
     let error = first.unwrap_err();
     assert!(matches!(error, Error::Lost(_)) && error.may_have_happened(), "{error:?}");
@@ -165,7 +165,7 @@ async fn while_the_app_is_down_calls_fail_at_once_also_those_that_wait() {
     let begun = Instant::now();
     let (first, second, ()) = tokio::join!(client.status(), client.status(), async {
         server.asked(1).await;
-        client.set_port(None);
+        client.set_place(None);
     });
     assert!(matches!(first, Err(Error::Lost(_))), "{first:?}");
     assert!(matches!(second, Err(Error::Down)), "{second:?}");
@@ -179,7 +179,7 @@ async fn who_waits_for_the_pace_is_told_when_the_app_goes_down() {
     let (client, _registry) = with(server.port, Duration::from_secs(8), Limits::default());
     client.status().await.unwrap();
     let begun = Instant::now();
-    let (waiting, ()) = tokio::join!(client.status(), async { client.set_port(None) });
+    let (waiting, ()) = tokio::join!(client.status(), async { client.set_place(None) });
     assert!(matches!(waiting, Err(Error::Down)), "{waiting:?}");
     assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
     assert_eq!(server.lines().len(), 1);

@@ -14,9 +14,10 @@ use tokio::time::{Instant, interval, sleep, timeout};
 
 use crate::adspower::ProfileId;
 use crate::adspower::client::line::Limits;
-use crate::adspower::client::{Client, Metrics, Params};
+use crate::adspower::client::{Client, Metrics, Params, Place};
 use crate::metrics::render;
 use crate::secret::Secret;
+use crate::sys::listener;
 use crate::tasks::Scope;
 
 /// The key that clients of the tests show.
@@ -248,8 +249,13 @@ fn made(port: u16, pace: Option<Duration>, limits: Limits) -> (Client, Registry)
     let api_key = Some(Secret::new(KEY.to_owned()));
     let params = Params { api_key, pace, metrics: Metrics::register(&registry).unwrap() };
     let client = Client::with_limits(params, limits).unwrap();
-    client.set_port(Some(port));
+    client.set_place(Some(place(port)));
     (client, registry)
+}
+
+/// Whoever listens there now.
+pub(super) fn place(port: u16) -> Place {
+    Place::new(port, listener(port).unwrap().unwrap())
 }
 
 /// Whether a line stands among the metrics.

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::stand_in::{Reply, Seen, StandIn, browser, done, profile, profiles, quick, refusal};
+use super::stand_in::{Reply, Seen, StandIn, browser, done, place, profile, profiles, quick, refusal};
 use crate::adspower::client::{Error, ListQuery, NewProfile, StartOptions};
 
 /// Three ways in which an app says that it does not know a call.
@@ -57,8 +57,8 @@ async fn an_app_of_the_first_version_is_asked_in_it_and_that_is_remembered_for_e
         let error = client.kernels().await.unwrap_err();
         assert!(matches!(error, Error::Unsupported(_)) && !error.may_have_happened(), "{error:?}");
         // Another app, another chance, also on the same port.
-        client.set_port(None);
-        client.set_port(Some(server.port));
+        client.set_place(None);
+        client.set_place(Some(place(server.port)));
         client.stop(&id).await.unwrap();
         assert!(server.lines()[server.lines().len() - 2].contains("/v2/browser-profile/stop"));
     }
