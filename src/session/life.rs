@@ -37,6 +37,8 @@ const ASSEMBLY_DEADLINE: Duration = Duration::from_secs(20);
 const RETURN_DEADLINE: Duration = Duration::from_secs(20);
 /// From a session's end to the kill of what is left of it.
 pub(super) const STOP_BUDGET: Duration = Duration::from_secs(20);
+/// For the status to say that a session ends.
+const END_SEEN: Duration = Duration::from_millis(500);
 /// For the tasks of a session that has no processes any more.
 const TASKS_BUDGET: Duration = Duration::from_secs(1);
 /// For a spare to be up.
@@ -322,6 +324,8 @@ impl Life {
         };
         let Lived { session, ending, end, chronicle } = lived;
         end.send_replace(Some(ending.end.clone()));
+        // Viewers and automations see the end before what they look at goes, which would look like a restart.
+        let _seen = timeout(END_SEEN, session.over()).await;
         self.take_down(standing, ending.clone()).await;
         let record = SessionRecord {
             state: SessionState::Stopped,

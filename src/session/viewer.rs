@@ -382,6 +382,7 @@ impl ViewerTicket {
             NativeEnd::Left => ViewerEnd::Left,
             NativeEnd::Misbehaved(how) => ViewerEnd::Misbehaved(crate::errors::chain(&how)),
             NativeEnd::TooSlow => ViewerEnd::TooSlow,
+            NativeEnd::NoPicture if self.session.is_over() => ViewerEnd::SessionEnded,
             NativeEnd::NoPicture => ViewerEnd::DisplayRestarting,
             NativeEnd::Encoding(error) => {
                 let error = crate::errors::chain(&error);
@@ -399,6 +400,8 @@ impl ViewerTicket {
             RelayEnd::ViewerLeft => ViewerEnd::Left,
             RelayEnd::ViewerMisbehaved(how) => ViewerEnd::Misbehaved(crate::errors::chain(&how)),
             RelayEnd::ViewerTooSlow => ViewerEnd::TooSlow,
+            // Its end and that of its RFB server are one and the same news where both have come by now.
+            RelayEnd::UpstreamEnded if self.session.is_over() => ViewerEnd::SessionEnded,
             RelayEnd::UpstreamEnded => ViewerEnd::DisplayRestarting,
             RelayEnd::UpstreamUnreachable(error) => {
                 lost(&error, "no connection to the RFB server");
