@@ -30,7 +30,12 @@ pub fn unix_ms(time: SystemTime) -> i64 {
 /// Seconds since 1970, of whole milliseconds: those of [`unix_ms`], so that a time is told alike before and after it was
 /// written down. 0 before that.
 pub fn unix_seconds(time: SystemTime) -> f64 {
-    Duration::from_millis(u64::try_from(unix_ms(time)).unwrap_or_default()).as_secs_f64()
+    ms_as_seconds(unix_ms(time))
+}
+
+/// Milliseconds as seconds; 0 for fewer than none.
+pub fn ms_as_seconds(ms: i64) -> f64 {
+    Duration::from_millis(u64::try_from(ms).unwrap_or_default()).as_secs_f64()
 }
 
 /// Milliseconds since the boot, sleep included, which nobody can set.

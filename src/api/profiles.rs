@@ -15,7 +15,7 @@ use super::create::{KindWord, ProxyServer, kind, proxy};
 use super::read::{self, Fields, Mistakes, Query, parsed};
 use super::refused::{Refused, Trouble};
 use super::sessions::{DEFAULT_LIMIT, limit_of, reason_of};
-use crate::clock::unix_seconds;
+use crate::clock::{ms_as_seconds, unix_seconds};
 use crate::http::{Place, Reply};
 use crate::ids::ProfileName;
 use crate::profile::{Fingerprint, Kind, NewProfile, State, StateWord};
@@ -120,8 +120,8 @@ impl From<ProfileStatus> for ProfileView {
             quarantined_at: None,
             failures: profile.failures,
             uses: profile.uses,
-            last_used_at: profile.last_used_ms.map(seconds),
-            created_at: seconds(profile.created_ms),
+            last_used_at: profile.last_used_ms.map(ms_as_seconds),
+            created_at: ms_as_seconds(profile.created_ms),
         };
         match profile.state {
             State::Idle | State::Cooldown(_) => {}
@@ -129,19 +129,11 @@ impl From<ProfileStatus> for ProfileView {
                 (view.session_id, view.reason) = (Some(holder.id.to_string()), condemned);
             }
             State::Quarantined { reason, since_ms } => {
-                (view.reason, view.quarantined_at) = (Some(reason), Some(seconds(since_ms)));
+                (view.reason, view.quarantined_at) = (Some(reason), Some(ms_as_seconds(since_ms)));
             }
         }
         view
     }
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "milliseconds since 1970 are exact in it for 285 thousand years"
-)]
-fn seconds(unix_ms: i64) -> f64 {
-    unix_ms as f64 / 1000.0
 }
 
 /// Profiles of the pool, by their names.

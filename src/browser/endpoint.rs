@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::net::TcpStream;
 
-use crate::sys::{Listener, listener};
+use crate::sys::{Listener, connect_to_known};
 
 /// The DevTools of one run of a browser.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,17 +47,11 @@ impl Endpoint {
     /// # Errors
     /// When nobody listens, or somebody else does: then `PermissionDenied`, with whom in its text.
     pub async fn connect(self) -> io::Result<TcpStream> {
-        let before = self.listener()?;
-        let stream = TcpStream::connect(self.address()).await?;
-        // The same socket before and after, so that there was no other in between.
-        if self.listener()? != before {
-            return Err(io::Error::other(format!("DevTools port {} changed hands", self.port)));
-        }
-        Ok(stream)
+        connect_to_known(self.port, |found| self.check(found)).await
     }
 
-    fn listener(self) -> io::Result<Listener> {
-        match listener(self.port)? {
+    fn check(self, found: Option<Listener>) -> io::Result<Listener> {
+        match found {
             Some(listener) if self.socket.is_some_and(|socket| socket != listener) => Err(io::Error::new(
                 io::ErrorKind::PermissionDenied,
                 format!("DevTools port {} is served by another socket than the browser's", self.port),
@@ -141,6 +135,7 @@ impl Drop for Port {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::listener;
 
     fn own_uid() -> u32 {
         nix::unistd::geteuid().as_raw()

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::Exit;
 use super::ask::{AskError, Question, ask, socket, with_query};
-use super::columns::columns;
+use super::columns::listing;
 use super::output::{Printed, complain, printed};
 use super::profile_args::{AddProfile, ListProfiles, ProfileAction, ProfileArgs};
 use super::session::{DEADLINE, now, since, text_of};
@@ -141,14 +141,7 @@ fn table(profiles: &Value, now: f64) -> String {
             ]
         })
         .collect();
-    if rows.is_empty() {
-        return "no profiles\n".to_owned();
-    }
-    let mut text = columns(HEAD, &rows);
-    if profiles["more"] == true {
-        text.push_str("and more\n");
-    }
-    text
+    listing("profiles", HEAD, &rows, profiles["more"] == true)
 }
 
 /// One profile as people read it.

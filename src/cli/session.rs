@@ -12,7 +12,7 @@ use super::args::{
     CreateSession, EndSession, ListSessions, OpenSession, SessionAction, SessionArgs, ShowSession,
 };
 use super::ask::{AskError, Question, ask, socket, with_query};
-use super::columns::columns;
+use super::columns::listing;
 use super::output::{Printed, complain, printed};
 use super::status::age;
 use crate::durations;
@@ -192,14 +192,7 @@ fn table(sessions: &Value, now: f64) -> String {
             ]
         })
         .collect();
-    if rows.is_empty() {
-        return "no sessions\n".to_owned();
-    }
-    let mut text = columns(HEAD, &rows);
-    if sessions["more"] == true {
-        text.push_str("and more\n");
-    }
-    text
+    listing("sessions", HEAD, &rows, sessions["more"] == true)
 }
 
 /// One session as people read it.

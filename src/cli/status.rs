@@ -2,13 +2,14 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::time::interval;
 
 use super::ask::{AskError, Question, ask, socket};
 use super::output::{answer, complain};
+use super::session::now;
 use super::{Exit, StatusArgs};
 use crate::errors::chain;
 
@@ -49,10 +50,6 @@ async fn show(args: &StatusArgs, socket: &Path, out: &mut dyn Write) -> Result<E
             before = text;
         }
     }
-}
-
-fn now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 /// The answer as people read it.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::clock::unix_seconds;
+use crate::clock::{ms_as_seconds, unix_seconds};
 use crate::health::{Health, HealthNotice};
 use crate::links::Links;
 use crate::session::{SessionRecord, SessionState, Viewers};
@@ -154,10 +154,7 @@ pub struct Backlog {
 impl Backlog {
     /// The outbox as it is at `now_ms`.
     pub fn of(outbox: &Outbox, now_ms: i64) -> Self {
-        let age = |oldest: i64| {
-            let ms = u64::try_from(now_ms.saturating_sub(oldest)).unwrap_or_default();
-            std::time::Duration::from_millis(ms).as_secs_f64()
-        };
+        let age = |oldest: i64| ms_as_seconds(now_ms.saturating_sub(oldest));
         Self {
             waiting: outbox.waiting,
             oldest_age_seconds: outbox.oldest_ms.map(age),
@@ -213,19 +210,14 @@ impl From<&EventRow> for Event {
         Self {
             id: row.id.clone(),
             session_id: row.session.id.to_string(),
-            session_created_at: seconds(row.session.created_ms),
+            session_created_at: ms_as_seconds(row.session.created_ms),
             number: row.number,
             kind: row.kind.clone(),
-            at: seconds(row.at_ms),
+            at: ms_as_seconds(row.at_ms),
             labels: object(&row.labels),
             data: object(&row.payload),
         }
     }
-}
-
-fn seconds(unix_ms: i64) -> f64 {
-    let ms = u64::try_from(unix_ms).unwrap_or_default();
-    unix_seconds(std::time::UNIX_EPOCH + std::time::Duration::from_millis(ms))
 }
 
 /// The answer to events.

@@ -2,7 +2,7 @@
 //! panics when its property does not hold.
 
 use super::client_message::MAX_CUT_TEXT;
-use super::pixel_format::PixelFormat;
+use super::connection::NATIVE;
 use super::{
     Access, DecodeError, Effect, ServerHandshake, ServerInit, Skimmer, ViewerFilter, ViewerHandshake,
     server_handshake, viewer_handshake,
@@ -10,18 +10,7 @@ use super::{
 use crate::chunking::{pieces, split_input};
 
 /// The screen that the oracles take as the server's.
-const INIT: ServerInit = ServerInit {
-    width: 640,
-    height: 480,
-    pixel_format: PixelFormat {
-        bits_per_pixel: 32,
-        depth: 24,
-        big_endian: false,
-        true_colour: true,
-        max: [255; 3],
-        shift: [16, 8, 0],
-    },
-};
+const INIT: ServerInit = ServerInit { width: 640, height: 480, pixel_format: NATIVE };
 
 /// A fuzz input: a selector, and what [`split_input`] takes.
 fn select(data: &[u8]) -> (u8, Vec<usize>, &[u8]) {
@@ -192,6 +181,7 @@ mod tests {
 
     use super::*;
     use crate::rfb::client_message::{Area, ClientMessage, PointerForm, Screen};
+    use crate::rfb::pixel_format::PixelFormat;
 
     fn files(folder: &str) -> Vec<PathBuf> {
         let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(folder);

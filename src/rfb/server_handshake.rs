@@ -226,6 +226,7 @@ fn printable(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rfb::connection::NATIVE;
 
     /// ServerInit of x11vnc 0.9.16 on a 640x480x24 Xvfb, as captured.
     const X11VNC_INIT: &[u8] = &[
@@ -252,18 +253,7 @@ mod tests {
 
     #[test]
     fn all_three_versions_reach_server_init() {
-        let init = ServerInit {
-            width: 640,
-            height: 480,
-            pixel_format: PixelFormat {
-                bits_per_pixel: 32,
-                depth: 24,
-                big_endian: false,
-                true_colour: true,
-                max: [255; 3],
-                shift: [16, 8, 0],
-            },
-        };
+        let init = ServerInit { width: 640, height: 480, pixel_format: NATIVE };
         let cases: [(&[u8], &[u8], &[u8]); 4] = [
             (b"RFB 003.003\n", &[0, 0, 0, 1], b"RFB 003.003\n\x01"),
             (b"RFB 003.007\n", &[2, 2, 1], b"RFB 003.007\n\x01\x01"),

@@ -1,7 +1,7 @@
 //! Files and directories, beyond what the standard library does in one call.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::{fs, io};
 
@@ -32,13 +32,13 @@ pub fn remove_all(path: &Path) -> io::Result<()> {
 }
 
 fn remove_tree(path: &Path) -> io::Result<()> {
-    let top = Dir::open(path, AS_DIRECTORY, Mode::empty())?;
-    let mut removal = Removal { top, moved: 0 };
+    let mut dir = Dir::open(path, AS_DIRECTORY, Mode::empty())?;
+    // Listing borrows the directory, and what is listed is removed by it.
+    let top = dir.as_fd().try_clone_to_owned()?;
+    let mut removal = Removal { top: top.as_fd(), moved: 0 };
     loop {
         let before = removal.moved;
-        let names = names(&mut removal.top)?;
-        for name in names {
-            let top = removal.top.as_fd().try_clone_to_owned()?;
+        for name in names(&mut dir)? {
             removal.remove(&top, &name, 0)?;
         }
         if removal.moved == before {
@@ -52,13 +52,13 @@ const AS_DIRECTORY: OFlag =
     OFlag::O_DIRECTORY.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC).union(OFlag::O_RDONLY);
 
 /// The removal of one tree.
-struct Removal {
-    top: Dir,
+struct Removal<'a> {
+    top: BorrowedFd<'a>,
     /// How many directories were moved up into `top` so far.
     moved: u64,
 }
 
-impl Removal {
+impl Removal<'_> {
     /// Removes what `parent` has by this name, or has moved up what is too deep.
     fn remove(&mut self, parent: &impl AsFd, name: &CStr, depth: usize) -> nix::Result<()> {
         match unlinkat(parent, name, UnlinkatFlags::NoRemoveDir) {
@@ -85,7 +85,7 @@ impl Removal {
         loop {
             self.moved += 1;
             let free = CString::new(format!(".removed-{}", self.moved)).map_err(|_| Errno::EINVAL)?;
-            match renameat2(parent, name, &self.top, free.as_c_str(), RenameFlags::RENAME_NOREPLACE) {
+            match renameat2(parent, name, self.top, free.as_c_str(), RenameFlags::RENAME_NOREPLACE) {
                 Err(Errno::EEXIST) => {}
                 outcome => return outcome,
             }

@@ -10,6 +10,7 @@ use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_packet_sock_diag::constants::{AF_INET, IPPROTO_TCP};
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
+use tokio::net::TcpStream;
 
 use super::procfs::Stat;
 
@@ -61,6 +62,23 @@ pub fn listener(port: u16) -> io::Result<Option<Listener>> {
         Ok(None) if TELLS.load(Ordering::Relaxed) => Ok(None),
         Ok(None) | Err(_) => read(port),
     }
+}
+
+/// Connects to `port` of loopback where `look` takes who listens there: before and after, and the same socket both times, so that
+/// there was no other in between. The caller sets the deadline.
+///
+/// # Errors
+/// Those of `look`, and when it is another socket afterwards or none can be connected to.
+pub async fn connect_to_known(
+    port: u16,
+    look: impl Fn(Option<Listener>) -> io::Result<Listener>,
+) -> io::Result<TcpStream> {
+    let before = look(listener(port)?)?;
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+    if look(listener(port)?)? != before {
+        return Err(io::Error::other(format!("port {port} changed hands")));
+    }
+    Ok(stream)
 }
 
 fn ask(port: u16) -> io::Result<Option<Listener>> {

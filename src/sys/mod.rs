@@ -39,7 +39,7 @@ pub use files::remove_all;
 pub use firewall::{Firewall, FirewallError};
 pub use host::{Host, HostError, HostParams, SpawnError, Spawned};
 pub use keeper::keeper_main;
-pub use listener::{Listener, listener};
+pub use listener::{Listener, connect_to_known, listener};
 pub use lock::{InstanceLock, LockError};
 pub use notify::notify;
 pub use probe::probe_main;

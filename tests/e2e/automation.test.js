@@ -29,15 +29,7 @@ after(async () => {
   if (end) assert.deepEqual(end, { code: 0, signal: null }, daemon.log);
 });
 
-/** Waits for what `look` gives to be something. */
-async function eventually(what, look) {
-  for (const deadline = Date.now() + DEADLINE_MS; Date.now() < deadline;) {
-    const found = await look();
-    if (found) return found;
-    await new Promise((resolve) => { setTimeout(resolve, 50); });
-  }
-  return assert.fail(`${what}: not within ${DEADLINE_MS} ms\n${daemon.log}`);
-}
+const eventually = (what, look) => daemon.eventually(what, look, DEADLINE_MS);
 
 async function session() {
   const { sessions } = await daemon.status();

@@ -40,15 +40,7 @@ async function api(method, path, body, expected) {
   return answer;
 }
 
-/** Waits for what `look` gives to be something. */
-async function eventually(what, look) {
-  for (const deadline = Date.now() + DEADLINE_MS; Date.now() < deadline;) {
-    const found = await look();
-    if (found) return found;
-    await new Promise((resolve) => { setTimeout(resolve, 50); });
-  }
-  return assert.fail(`${what}: not within ${DEADLINE_MS} ms\n${daemon.log}`);
-}
+const eventually = (what, look) => daemon.eventually(what, look, DEADLINE_MS);
 
 const create = (id, expected = 201) => api('POST', '/v1/sessions?wait=ready&timeout=60s', {
   session_id: id, user_id: USER, kind: 'adspower', pool: true, start_url: shop.url, labels: { task_id: 'task-7' },

@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use x11rb::connection::Connection as _;
 use x11rb::protocol::Event;
 use x11rb::protocol::xproto::{
-    AtomEnum, ConnectionExt as _, CreateWindowAux, EventMask, PropMode, SELECTION_NOTIFY_EVENT,
-    SelectionNotifyEvent, SelectionRequestEvent, WindowClass,
+    AtomEnum, ConnectionExt as _, CreateWindowAux, PropMode, SelectionRequestEvent, WindowClass,
 };
 use x11rb::rust_connection::RustConnection;
 use x11rb::wrapper::ConnectionExt as _;
@@ -17,7 +16,7 @@ use crate::support::daemon::Daemon;
 use crate::support::tokens::token;
 use crate::support::viewer::Viewer;
 use crate::support::wait_for;
-use crate::support::x::Display;
+use crate::support::x::{Display, tell_requestor};
 
 const NO_BROWSER: &str = "[browser]\nenabled = false";
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -76,17 +75,7 @@ fn answer(x: &RustConnection, request: &SelectionRequestEvent, text: &[u8]) {
     let string = u32::from(AtomEnum::STRING);
     assert_eq!(request.target, string, "x11vnc asks for Latin-1");
     x.change_property8(PropMode::REPLACE, request.requestor, request.property, string, text).unwrap();
-    let notice = SelectionNotifyEvent {
-        response_type: SELECTION_NOTIFY_EVENT,
-        sequence: 0,
-        time: request.time,
-        requestor: request.requestor,
-        selection: request.selection,
-        target: request.target,
-        property: request.property,
-    };
-    x.send_event(false, request.requestor, EventMask::NO_EVENT, notice).unwrap();
-    x.flush().unwrap();
+    tell_requestor(x, request);
 }
 
 fn cut_text(text: &[u8]) -> Vec<u8> {

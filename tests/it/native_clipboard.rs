@@ -10,7 +10,7 @@ use x11rb::connection::Connection as _;
 use x11rb::protocol::Event;
 use x11rb::protocol::xproto::{
     AtomEnum, ChangeWindowAttributesAux, ConnectionExt as _, CreateWindowAux, EventMask, PropMode, Property,
-    SELECTION_NOTIFY_EVENT, SelectionNotifyEvent, SelectionRequestEvent, WindowClass,
+    WindowClass,
 };
 use x11rb::rust_connection::RustConnection;
 use x11rb::wrapper::ConnectionExt as _;
@@ -19,7 +19,7 @@ use super::support::daemon::Daemon;
 use super::support::tokens::token;
 use super::support::viewer::Viewer;
 use super::support::wait_for;
-use super::support::x::Display;
+use super::support::x::{Display, tell_requestor};
 
 const NATIVE: &str = "[display]\nrfb = \"native\"\n[browser]\nenabled = false";
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -108,7 +108,7 @@ fn copy(x: &RustConnection, text: &[u8], stop: &AtomicBool) {
                     x.change_property8(PropMode::REPLACE, request.requestor, request.property, utf8, text)
                         .unwrap();
                 }
-                notice(x, &request);
+                tell_requestor(x, &request);
             }
             Some(Event::PropertyNotify(event)) if event.state == Property::DELETE => {
                 if let Some((requestor, property, left)) = rest.take() {
@@ -122,20 +122,6 @@ fn copy(x: &RustConnection, text: &[u8], stop: &AtomicBool) {
             None => std::thread::park_timeout(Duration::from_millis(5)),
         }
     }
-}
-
-fn notice(x: &RustConnection, request: &SelectionRequestEvent) {
-    let notice = SelectionNotifyEvent {
-        response_type: SELECTION_NOTIFY_EVENT,
-        sequence: 0,
-        time: request.time,
-        requestor: request.requestor,
-        selection: request.selection,
-        target: request.target,
-        property: request.property,
-    };
-    x.send_event(false, request.requestor, EventMask::NO_EVENT, notice).unwrap();
-    x.flush().unwrap();
 }
 
 /// A ClientCutText with that length, which says what kind it is, and body.

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use tokio::net::TcpStream;
 
-use crate::sys::{Listener, listener};
+use crate::sys::{Listener, connect_to_known};
 
 /// A port and the very socket that AdsPower listens on there. Anybody on the host may listen on the port once that is closed,
 /// and whoever is asked is shown the API key.
@@ -36,17 +36,13 @@ impl Place {
     /// # Errors
     /// When nobody listens; when somebody else does, `PermissionDenied`.
     pub async fn connect(self) -> io::Result<TcpStream> {
-        self.check()?;
-        let stream = TcpStream::connect(self.address()).await?;
-        // The same socket before and after, so that there was no other in between.
-        self.check()?;
-        Ok(stream)
+        connect_to_known(self.port, |found| self.check(found)).await
     }
 
-    fn check(self) -> io::Result<()> {
+    fn check(self, found: Option<Listener>) -> io::Result<Listener> {
         let port = self.port;
-        match listener(port)? {
-            Some(found) if found == self.socket => Ok(()),
+        match found {
+            Some(found) if found == self.socket => Ok(found),
             Some(found) => Err(io::Error::new(
                 io::ErrorKind::PermissionDenied,
                 format!("port {port} changed hands: uid {} listens there", found.uid),

@@ -82,6 +82,16 @@ export class Daemon {
     });
   }
 
+  /** Waits for what `look` gives to be something, and fails with the log where it does not get so in time. */
+  async eventually(what, look, deadlineMs) {
+    for (const end = Date.now() + deadlineMs; Date.now() < end;) {
+      const found = await look();
+      if (found) return found;
+      await new Promise((resolve) => { setTimeout(resolve, 50); });
+    }
+    throw new Error(`${what}: not within ${deadlineMs} ms\n${this.log}`);
+  }
+
   /** Asks it to drain, without waiting. */
   drain() {
     this.#child.kill('SIGTERM');

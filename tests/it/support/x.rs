@@ -2,7 +2,8 @@
 
 use x11rb::connection::Connection as _;
 use x11rb::protocol::xproto::{
-    ChangeGCAux, ConnectionExt as _, CreateGCAux, CreateWindowAux, EventMask, Rectangle, WindowClass,
+    ChangeGCAux, ConnectionExt as _, CreateGCAux, CreateWindowAux, EventMask, Rectangle,
+    SELECTION_NOTIFY_EVENT, SelectionNotifyEvent, SelectionRequestEvent, WindowClass,
 };
 use x11rb::rust_connection::{DefaultStream, RustConnection};
 
@@ -75,4 +76,19 @@ impl Display {
         connection.poly_fill_rectangle(window, context, &[Rectangle { x: 0, y: 0, width, height }]).unwrap();
         connection.get_input_focus().unwrap().reply().unwrap();
     }
+}
+
+/// Tells a program that what it asked for of a selection is in the property that it named.
+pub(crate) fn tell_requestor(x: &RustConnection, request: &SelectionRequestEvent) {
+    let notice = SelectionNotifyEvent {
+        response_type: SELECTION_NOTIFY_EVENT,
+        sequence: 0,
+        time: request.time,
+        requestor: request.requestor,
+        selection: request.selection,
+        target: request.target,
+        property: request.property,
+    };
+    x.send_event(false, request.requestor, EventMask::NO_EVENT, notice).unwrap();
+    x.flush().unwrap();
 }
