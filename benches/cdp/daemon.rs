@@ -28,9 +28,10 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts it and waits until its browser is up.
-    pub(crate) fn start() -> Outcome<Self> {
-        let mut running = daemon::Daemon::start(CONFIGURATION)?;
+    /// Starts it and waits until its browser is up. `own_contexts_only`: with the setting of that name.
+    pub(crate) fn start(own_contexts_only: bool) -> Outcome<Self> {
+        let contexts = format!("[cdp]\nown_contexts_only = {own_contexts_only}");
+        let mut running = daemon::Daemon::start(&format!("{CONFIGURATION}{contexts}"))?;
         let gateway = address(&running.listening("gateway")?)?;
         let port = port(&get(address(&running.listening("api")?)?, "/health")?)?;
         Ok(Self { gateway, port, _running: running })

@@ -42,6 +42,9 @@ struct Args {
     /// Fewer rounds: does it run, rather than how fast.
     #[arg(long)]
     quick: bool,
+    /// With `cdp.own_contexts_only`, under which answers about targets are read and not only passed on.
+    #[arg(long)]
+    own_contexts: bool,
     /// Fail when a target is missed.
     #[arg(long)]
     check: bool,
@@ -134,7 +137,7 @@ fn run(args: &Args) -> Outcome<bool> {
     } else {
         Rounds { count: 10, screenshots: 6, commands: 1000 }
     };
-    let daemon = Daemon::start()?;
+    let daemon = Daemon::start(args.own_contexts)?;
     let mut ways = [
         Way::new("direct", daemon.direct()?)?,
         Way::new("proxy, filtered", daemon.proxied("automation")?)?,

@@ -210,7 +210,7 @@ impl Tally {
                 self.ended.with_label_values(&[end.cause.as_str()]).inc();
                 starting.remove(&event.session);
             }
-            Happening::TabCrashed => self.tab_crashes.inc(),
+            Happening::TabCrashed(_) => self.tab_crashes.inc(),
             Happening::Human(_, handoff) => {
                 let closing = handoff.closing.as_ref();
                 let outcome = closing.map_or("requested", |closing| closing.outcome.as_str());

@@ -59,6 +59,8 @@ struct Answer {
     id: Option<u64>,
     method: Option<String>,
     #[serde(default)]
+    params: Value,
+    #[serde(default)]
     result: Value,
     error: Option<AnswerError>,
 }
@@ -186,14 +188,14 @@ impl Client {
         self.command("Target.setDiscoverTargets", &tabs).await.map(drop)
     }
 
-    /// The method of the next event.
+    /// The next event: its method and parameters.
     ///
     /// # Errors
     /// When the connection is over.
-    pub(super) async fn next_event(&mut self) -> Result<String, Error> {
+    pub(super) async fn next_event(&mut self) -> Result<(String, Value), Error> {
         loop {
-            if let Answer { method: Some(method), .. } = self.next().await? {
-                return Ok(method);
+            if let Answer { method: Some(method), params, .. } = self.next().await? {
+                return Ok((method, params));
             }
         }
     }
@@ -236,7 +238,6 @@ impl Client {
     }
 }
 
-/// The path of the browser target, which is new with every start of the browser.
 /// The path of a browser's own target, `/devtools/browser/…`, which no other browser has. The caller sets the deadline.
 ///
 /// # Errors

@@ -19,5 +19,5 @@ pub use config::{Config, check_page};
 pub use devtools::{Client, Error as DevtoolsError, browser_path};
 pub use endpoint::{Endpoint, Ports};
 pub use profile_dir::{Error as ProfileError, Owner, ProfileDir, park_all};
-pub use tabs::watch_tabs;
+pub use tabs::{CrashReason, watch_tabs};
 pub use upkeep::{Care, Condition, look_after};

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::handoff::{Handoff, Outcome};
 use super::record::{End, Warmth};
 use super::status::SessionState;
+use crate::browser::CrashReason;
 use crate::ids::SessionId;
 use crate::store::SessionKey;
 
@@ -44,8 +45,8 @@ pub enum Happening {
         /// Why.
         reason: String,
     },
-    /// A tab of its browser crashed, and was left as it is.
-    TabCrashed,
+    /// A tab of its browser crashed, for this reason, and was left as it is.
+    TabCrashed(CrashReason),
     /// Its profile could not be used and was replaced by an empty one.
     ProfileReset,
     /// A human was asked for, or what came of that.
@@ -61,7 +62,7 @@ impl Happening {
             Self::Created(_) => "session.created",
             Self::State(_) => "session.state",
             Self::ServiceFailed { .. } => "service.failed",
-            Self::TabCrashed => "tab.crashed",
+            Self::TabCrashed(_) => "tab.crashed",
             Self::ProfileReset => "profile.reset",
             Self::Human(_, handoff) => match handoff.closing.as_ref().map(|closing| closing.outcome) {
                 None => "human.requested",
@@ -158,7 +159,12 @@ mod tests {
 
     fn push(log: &EventLog, count: usize) {
         for _ in 0..count {
-            log.push(&"s".parse().unwrap(), BTreeMap::new(), SystemTime::now(), Happening::TabCrashed);
+            log.push(
+                &"s".parse().unwrap(),
+                BTreeMap::new(),
+                SystemTime::now(),
+                Happening::TabCrashed(CrashReason::Crashed),
+            );
         }
     }
 

@@ -320,6 +320,7 @@ mod tests {
     use prometheus::Registry;
 
     use super::*;
+    use crate::browser::CrashReason;
     use crate::session::handoff::{Closing, HandoffKind, Outcome};
     use crate::session::telling::Teller;
     use crate::store::Metrics;
@@ -413,7 +414,11 @@ mod tests {
         let first = ledger(dir.path(), "boot", "one").reporting();
         let teller = Teller::default();
         let entry = first.entry(key(&live), 0, 20_000);
-        teller.tell(&entry, || live.clone(), vec![Happening::Created(Warmth::Cold), Happening::TabCrashed]);
+        teller.tell(
+            &entry,
+            || live.clone(),
+            vec![Happening::Created(Warmth::Cold), Happening::TabCrashed(CrashReason::Crashed)],
+        );
         drop((entry, first));
         let second = ledger(dir.path(), "boot", "two").reporting();
         let recovered = second.recover(10).await;

@@ -16,7 +16,7 @@ use super::handle::Desk;
 use super::handoff::Handoffs;
 use super::launch::{self, Assembly, Ground, Picture, Site};
 use super::ledger::Ledger;
-use super::publish::{Chronicle, Sources, publish_status, tab_crashed};
+use super::publish::{Chronicle, Sources, TabCrashes, publish_status};
 use super::record::{Cause, End, SessionRecord, Warmth};
 use super::spec::{Parts, Spec};
 use super::status::{BROWSER, SessionState};
@@ -385,8 +385,8 @@ impl Life {
         standing.scope.spawn("ledger", enter_ready(chronicle.clone()));
         standing.scope.spawn("session status", publish_status(sources, chronicle.clone(), status));
         if let Some(devtools) = standing.facts.devtools.clone() {
-            let chronicle = chronicle.clone();
-            let tabs = watch_tabs(devtools, move || tab_crashed(&inner, &chronicle));
+            let mut crashes = TabCrashes::new(chronicle.clone());
+            let tabs = watch_tabs(devtools, move |reason| crashes.tell(reason));
             standing.scope.spawn("tabs", tabs);
         }
         if let Some(browser) = &standing.browser {

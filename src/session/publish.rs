@@ -11,8 +11,10 @@ use super::ledger::Entry;
 use super::record::{End, SessionRecord};
 use super::status::{Component, ComponentStatus, SessionState, SessionStatus};
 use super::telling::Teller;
-use super::viewer::{Inner, Session};
+use super::viewer::Session;
+use crate::browser::CrashReason;
 use crate::supervise::GroupStatus;
+use crate::sys::cgroup;
 
 /// Where a session's status comes from.
 #[derive(Clone)]
@@ -123,9 +125,40 @@ fn newly_failing(before: SessionState, known: Option<&Component>, component: &Co
     Some(reason.split(": ").next().unwrap_or_default().to_owned())
 }
 
-/// Counts and tells of a crashed tab.
-pub(super) fn tab_crashed(inner: &Arc<Inner>, chronicle: &Chronicle) {
-    inner.counts.tab_crashes.fetch_add(1, Ordering::Relaxed);
-    tracing::warn!(session = %chronicle.session.id(), "a tab crashed");
-    chronicle.tell(Happening::TabCrashed);
+/// Counts and tells of crashed tabs.
+pub(super) struct TabCrashes {
+    pub(super) chronicle: Chronicle,
+    /// Of the browser by its pid: the out-of-memory killer's count in its cell, as it was at the last crash.
+    kills: (u32, u64),
+}
+
+impl TabCrashes {
+    pub(super) fn new(chronicle: Chronicle) -> Self {
+        Self { chronicle, kills: (0, 0) }
+    }
+
+    pub(super) fn tell(&mut self, reason: CrashReason) {
+        let reason = if self.is_kernels_doing() && reason == CrashReason::Killed {
+            CrashReason::OutOfMemory
+        } else {
+            reason
+        };
+        let session = &self.chronicle.session;
+        session.inner.counts.tab_crashes.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(session = %session.id(), reason = reason.as_str(), "a tab crashed");
+        self.chronicle.tell(Happening::TabCrashed(reason));
+    }
+
+    /// Whether the out-of-memory killer took something of the browser since the last crash. Chromium does not know: a SIGKILL
+    /// is a SIGKILL.
+    fn is_kernels_doing(&mut self) -> bool {
+        let components = self.chronicle.session.status().components;
+        let browser = components.iter().find(|component| component.name == "browser");
+        let Some(pid) = browser.and_then(|browser| browser.pid) else { return false };
+        let Some(facts) = cgroup::dir_of(pid).ok().and_then(|dir| cgroup::oom(&dir)) else { return false };
+        // A browser that was started again has a cell of its own, with a count of its own.
+        let before = if self.kills.0 == pid { self.kills.1 } else { 0 };
+        self.kills = (pid, facts.kills);
+        facts.kills > before
+    }
 }

@@ -99,7 +99,7 @@ impl Happening {
     pub(super) fn is_transition(&self) -> bool {
         match self {
             Self::Created(_) | Self::Human(..) | Self::Ended(_) => true,
-            Self::State(_) | Self::ServiceFailed { .. } | Self::TabCrashed | Self::ProfileReset => false,
+            Self::State(_) | Self::ServiceFailed { .. } | Self::TabCrashed(_) | Self::ProfileReset => false,
         }
     }
 
@@ -117,7 +117,8 @@ impl Happening {
                 details
             }
             Self::Human(session, handoff) => self.of_human(session, handoff),
-            Self::TabCrashed | Self::ProfileReset => json!({}),
+            Self::TabCrashed(reason) => json!({ "reason": reason.as_str() }),
+            Self::ProfileReset => json!({}),
         }
     }
 

@@ -23,9 +23,20 @@ const BACKSTOP: Duration = Duration::from_millis(250);
 /// # Errors
 /// `NotFound` when there is none that this process can see.
 pub fn own_dir() -> io::Result<PathBuf> {
+    dir_in("/proc/self/cgroup")
+}
+
+/// The directory of the cgroup2 that the process `pid` is in.
+///
+/// # Errors
+/// `NotFound` when there is no such process, or no mount that this process can see holds it.
+pub fn dir_of(pid: u32) -> io::Result<PathBuf> {
+    dir_in(&format!("/proc/{pid}/cgroup"))
+}
+
+fn dir_in(membership: &str) -> io::Result<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mountinfo")?;
-    let membership = fs::read_to_string("/proc/self/cgroup")?;
-    resolve(&mounts, &membership)
+    resolve(&mounts, &fs::read_to_string(membership)?)
         .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no cgroup2 mount holds this process"))
 }
 

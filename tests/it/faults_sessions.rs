@@ -83,6 +83,7 @@ fn f3_a_killed_renderer_is_told_and_is_no_reason_to_restart_a_browser() {
     let told = daemon.wait_log("the crash of the tab", |record| record["message"] == "a tab crashed");
     println!("F3 told after {} ms", killed.elapsed().as_millis());
     assert_eq!((&told["level"], &told["session"]), (&json!("WARN"), &json!("s1")), "{told}");
+    assert_eq!(told["reason"], "killed", "nothing was short of memory");
     assert_eq!(daemon.get("/readyz").0, 200, "the session stays ready");
     paint(&mut daemon, (30, 200, 30));
     record("F3 renderer SIGKILL", killed.elapsed());
