@@ -3,11 +3,12 @@ SHELL := /bin/bash
 CARGO_FLAGS ?= --locked
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
-.PHONY: help setup demo test ci check deb image-test fly-test vm-test packer-test bench soak fuzz clean
+.PHONY: help setup demo test delivery-test ci check deb image-test fly-test vm-test packer-test bench soak fuzz clean
 
 help:
 	@echo "make demo        install, build, start a sandbox on this machine and print a link to it"
 	@echo "make test        install, build, run all tests"
+	@echo "make delivery-test tests what releases, deploys and watches: workflows, scripts, fly/, dashboards and alerts"
 	@echo "make ci          what CI runs: formatting, lints, configuration samples, then make test"
 	@echo "make deb         the Debian package, in target/debian"
 	@echo "make image-test  boots a Debian tree with that package and real systemd, and tests it from outside; needs root"
@@ -29,7 +30,9 @@ demo:
 check: setup
 	cargo fmt --check
 	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
-	shellcheck .ci/run .ci/setup tests/api/*.sh tests/fixtures/services/*.sh tests/image/run tests/packer.sh fly/sbom
+	shellcheck .ci/aws-login .ci/changed .ci/publish .ci/release-notes .ci/run .ci/setup fly/push packer/bake packer/setup
+	shellcheck tests/delivery/files tests/delivery/promtool tests/delivery/run tests/delivery/stand-ins/gh
+	shellcheck tests/api/*.sh tests/fixtures/services/*.sh tests/image/run tests/packer.sh fly/sbom
 	shellcheck deb/build deb/check deb/reproduce deb/tools deb/lib/* deb/scripts/*
 	shellcheck --external-sources --source-path=SCRIPTDIR ami/provision ami/lib.sh ami/[0-9]*
 
@@ -37,9 +40,14 @@ test: setup
 	cargo test $(CARGO_FLAGS)
 	cargo build $(CARGO_FLAGS)
 	SCHEMATHESIS_VENV=$(TARGET_DIR)/schemathesis tests/api/schemathesis.sh "$${VALETD:-$(TARGET_DIR)/debug/valetd}"
+	tests/delivery/run "$${VALETD:-$(TARGET_DIR)/debug/valetd}"
 	cd tests/e2e && export VALETD="$${VALETD:-$(TARGET_DIR)/debug/valetd}" \
 	  && VALETD_DISPLAY__RFB=native node --test --test-concurrency=1 view.test.js spectator.test.js \
 	  && node --test --test-concurrency=1
+
+delivery-test: setup
+	cargo build $(CARGO_FLAGS)
+	tests/delivery/run "$${VALETD:-$(TARGET_DIR)/debug/valetd}"
 
 ci: check test
 

@@ -60,12 +60,12 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// All files below `dir` that are not built, downloaded or hidden, but for `.ci`.
+/// All files below `dir` that are not built, downloaded or hidden, but for `.ci` and `.github`.
 fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        let skipped = name.starts_with('.') && name != ".ci"
+        let skipped = name.starts_with('.') && ![".ci", ".github"].contains(&name.as_str())
             || ["target", "node_modules", "out", "corpus", "artifacts", "coverage"].contains(&name.as_str());
         if skipped || path.is_symlink() {
             continue;
