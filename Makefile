@@ -42,7 +42,7 @@ test: setup
 	SCHEMATHESIS_VENV=$(TARGET_DIR)/schemathesis tests/api/schemathesis.sh "$${VALETD:-$(TARGET_DIR)/debug/valetd}"
 	tests/delivery/run "$${VALETD:-$(TARGET_DIR)/debug/valetd}"
 	cd tests/e2e && export VALETD="$${VALETD:-$(TARGET_DIR)/debug/valetd}" \
-	  && VALETD_DISPLAY__RFB=native node --test --test-concurrency=1 view.test.js spectator.test.js \
+	  && VALETD_DISPLAY__RFB=x11vnc node --test --test-concurrency=1 view.test.js spectator.test.js \
 	  && node --test --test-concurrency=1
 
 delivery-test: setup

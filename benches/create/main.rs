@@ -94,7 +94,7 @@ fn run(args: &Args) -> Outcome<bool> {
     println!("from the request until everything answers, milliseconds ({} rounds)\n", args.rounds);
     println!("{:<44} {:>8} {:>8} {:>8}", "", "least", "median", "p95");
     println!("{:<44} {hand}", "Xvfb and Chromium by hand");
-    println!("{:<44} {cold}", "session, cold (with x11vnc and uid)");
+    println!("{:<44} {cold}", "session, cold (with its own uid)");
     println!("{:<44} {warm}", "session, from a spare with a browser");
     println!("{:<44} {page}", "the same, rested, on its way to a page");
     let met = [ratio <= MOST_COLD_RATIO, warm.p95 <= MOST_WARM_MS];

@@ -1,7 +1,7 @@
 //! `[host]`, `[session]`, `[display]`, `[api]` and `[log]`.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::{Table, Value};
@@ -35,7 +35,7 @@ const DEFAULT_SESSION_ID: &str = "default";
 
 /// What the pages that automations visit expect of a desktop.
 const DEFAULT_SIZE: (u16, u16) = (1920, 1080);
-/// True colour; 16 halves the bytes of a picture where that matters.
+/// True colour; with x11vnc, 16 halves the bytes of a picture where that matters.
 const DEFAULT_DEPTH: u8 = 24;
 const DEFAULT_XVFB: &str = "/usr/bin/Xvfb";
 const DEFAULT_X11VNC: &str = "/usr/bin/x11vnc";
@@ -111,9 +111,9 @@ pub(super) fn display(document: &mut Document) -> DisplayPart {
     });
     let xvfb = section.path("xvfb", DEFAULT_XVFB);
     let program = section.path("x11vnc", DEFAULT_X11VNC);
-    let rfb = rfb_source(&mut section, program);
+    let rfb = rfb_source(&mut section, &program);
     if rfb == RfbSource::Native && depth.is_some_and(|depth| depth != DEFAULT_DEPTH) {
-        section.refuse("rfb", "\"native\" needs depth = 24");
+        section.refuse("depth", "must be 24 for rfb = \"native\"; rfb = \"x11vnc\" takes 16 as well");
     }
     section.finish();
     DisplayPart {
@@ -122,23 +122,23 @@ pub(super) fn display(document: &mut Document) -> DisplayPart {
     }
 }
 
-fn rfb_source(section: &mut Section<'_>, program: PathBuf) -> RfbSource {
+fn rfb_source(section: &mut Section<'_>, program: &Path) -> RfbSource {
     let refusal = || {
-        "must be \"x11vnc\", \"native\" or { address = \"unix:/path\" } or { address = \"tcp:host:port\" }"
+        "must be \"native\", \"x11vnc\" or { address = \"unix:/path\" } or { address = \"tcp:host:port\" }"
             .to_owned()
     };
     let chosen = section.checked("rfb", Show::Value, |value: Value| match value {
-        Value::String(name) if name == "x11vnc" => Ok(None),
-        Value::String(name) if name == "native" => Ok(Some(RfbSource::Native)),
+        Value::String(name) if name == "native" => Ok(RfbSource::Native),
+        Value::String(name) if name == "x11vnc" => Ok(RfbSource::X11vnc { program: program.to_owned() }),
         Value::Table(table) => match address_of(&table) {
-            Some(address) => rfb_address(address)
-                .map(|address| Some(RfbSource::External(address)))
-                .map_err(|problem| format!("address {problem}")),
+            Some(address) => {
+                rfb_address(address).map(RfbSource::External).map_err(|problem| format!("address {problem}"))
+            }
             None => Err(refusal()),
         },
         _ => Err(refusal()),
     });
-    chosen.flatten().unwrap_or(RfbSource::X11vnc { program })
+    chosen.unwrap_or(RfbSource::Native)
 }
 
 fn address_of(table: &Table) -> Option<&str> {

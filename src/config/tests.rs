@@ -112,7 +112,7 @@ fn defaults_are_those_that_operators_are_told() {
     assert_eq!((config.session.id.as_str(), &config.session.user), ("default", &None));
     assert_eq!((config.session.display.width, config.session.display.height), (1920, 1080));
     assert_eq!(config.session.display.depth, 24);
-    assert_eq!(config.session.rfb, RfbSource::X11vnc { program: "/usr/bin/x11vnc".into() });
+    assert_eq!(config.session.rfb, RfbSource::Native);
     assert_eq!(config.session.browser.map(|browser| browser.start_url).as_deref(), Some("about:blank"));
     assert_eq!(config.gateway.listen.to_string(), "0.0.0.0:6080");
     assert_eq!(config.gateway.tls, None);

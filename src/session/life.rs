@@ -26,7 +26,7 @@ use crate::browser::{Chromium, Client, Endpoint, watch_tabs};
 use crate::errors::chain;
 use crate::ids::ProfileName;
 use crate::supervise::{Group, GroupHandle, GroupStatus, ServiceState, StopReport};
-use crate::sys::{Host, Limits};
+use crate::sys::{Host, Limits, give_back_free};
 use crate::tasks::{Blocking, Scope, caught};
 use crate::vnc::native::Studio;
 use crate::vnc::{Activity, RfbSource};
@@ -156,6 +156,8 @@ impl Life {
         };
         // Whatever is left is killed by those who own it; a place that nobody gives back would hold up every drain.
         let outcome = caught(life).await.unwrap_or_else(|message| Err(Error::Panicked(message)));
+        // Its pictures are gone. Nobody waits for this, and the next session may use what is left.
+        drop(Blocking::start(give_back_free));
         self.note(Note::Over(outcome.map(|record| record.map(Box::new)))).await;
     }
 

@@ -18,7 +18,7 @@ use crate::support::viewer::Viewer;
 use crate::support::wait_for;
 use crate::support::x::{Display, tell_requestor};
 
-const NO_BROWSER: &str = "[browser]\nenabled = false";
+const X11VNC: &str = "[browser]\nenabled = false\n[display]\nrfb = \"x11vnc\"";
 const PATIENCE: Duration = Duration::from_secs(15);
 
 fn atom(x: &RustConnection, name: &str) -> u32 {
@@ -105,7 +105,7 @@ fn next_cut_text(viewer: &mut Viewer) -> String {
 
 #[test]
 fn a_controllers_text_can_be_pasted_on_the_display_and_a_spectators_cannot() {
-    let mut daemon = Daemon::start(NO_BROWSER);
+    let mut daemon = Daemon::start(X11VNC);
     daemon.wait_ready();
     let display = Display::of(&mut daemon);
     let x = display.connection();
@@ -133,7 +133,7 @@ fn a_controllers_text_can_be_pasted_on_the_display_and_a_spectators_cannot() {
 
 #[test]
 fn text_copied_on_the_display_reaches_viewers_and_x_properties_do_not_steer_x11vnc() {
-    let mut daemon = Daemon::start(NO_BROWSER);
+    let mut daemon = Daemon::start(X11VNC);
     daemon.wait_ready();
     let display = Display::of(&mut daemon);
     let x = display.connection();

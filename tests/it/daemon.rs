@@ -130,7 +130,7 @@ fn health_readiness_and_metrics_agree_and_hold_nothing_secret() {
     assert_eq!(health["status"], "ok", "{health}");
     let names: Vec<_> =
         health["components"].as_array().unwrap().iter().map(|part| part["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["manager", "store", "xvfb", "x11vnc"]);
+    assert_eq!(names, ["manager", "store", "xvfb"]);
     let (status, metrics) = daemon.get("/metrics");
     assert_eq!(status, 200);
     assert!(metrics.contains("valetd_service_up{service=\"xvfb\"} 1"), "{metrics}");
@@ -247,7 +247,7 @@ fn a_host_that_cannot_do_it_says_so_in_its_exit_code() {
 
 #[test]
 fn an_external_rfb_server_is_shown_and_its_loss_shows_in_health() {
-    let mut inner = Daemon::start(NO_BROWSER);
+    let mut inner = Daemon::start(&format!("{NO_BROWSER}\n[display]\nrfb = \"x11vnc\""));
     inner.wait_ready();
     let socket = inner.path("run/s0/rfb.sock");
     let external = format!("{NO_BROWSER}\n[display]\nrfb = {{ address = \"unix:{}\" }}", socket.display());

@@ -15,6 +15,8 @@ pub(crate) const DISPLAY_BACK: Duration = Duration::from_secs(15);
 pub(crate) const BROWSER_BACK: Duration = Duration::from_secs(30);
 
 pub(crate) const NO_BROWSER: &str = "[browser]\nenabled = false";
+/// With an RFB server behind the gateway, which is a second service.
+pub(crate) const X11VNC: &str = "[browser]\nenabled = false\n[display]\nrfb = \"x11vnc\"";
 
 pub(crate) fn record(fault: &str, recovered: Duration) {
     println!("{fault}: recovered in {} ms", recovered.as_millis());
@@ -58,7 +60,7 @@ pub(crate) fn wait_restarted(daemon: &mut Daemon, name: &str, old: i32, deadline
 
 #[test]
 fn f1_a_killed_display_comes_back_with_its_dependants_and_viewers_are_told_to_reconnect() {
-    let mut daemon = Daemon::start(NO_BROWSER);
+    let mut daemon = Daemon::start(X11VNC);
     daemon.wait_ready();
     let gateway = daemon.gateway();
     let (xvfb, x11vnc) = (daemon.service_pid("xvfb"), daemon.service_pid("x11vnc"));

@@ -68,7 +68,7 @@ fn files(victim: &Seat) -> Vec<Attack> {
             Attempt::Write(profile.join("planted")),
             Attempt::List(runtime.clone()),
             Attempt::Read(runtime.join("xauthority")),
-            Attempt::Unix(runtime.join("rfb.sock")),
+            Attempt::Read(runtime.join("screen/Xvfb_screen0")),
             Attempt::Write(runtime.join("planted")),
             Attempt::List(runtime.join("tmp")),
             Attempt::Read("/dev/shm/victims".into()),
@@ -163,7 +163,10 @@ fn a_process_of_one_session_reaches_nothing_of_another_nor_of_the_host() {
         assert_shared_places_are_private(a, b);
         assert_kill_is_refused(a, b);
         assert_chromium_has_its_sandbox(a);
-        assert_a_link_does_not_lead_a_viewer_to_another_session(&mut daemon, &seats);
+        assert_nothing_is_left(daemon);
+
+        let (mut daemon, seats) = two(&format!("{FILTERED}[display]\nrfb = \"x11vnc\"\n"));
+        assert_an_rfb_server_is_its_sessions_alone(&mut daemon, &seats);
         assert_nothing_is_left(daemon);
     });
 }
@@ -246,7 +249,11 @@ fn assert_chromium_has_its_sandbox(seat: &Seat) {
 }
 
 /// A session owns the directory that its RFB socket lies in; the gateway, which is root, would follow a link from there.
-fn assert_a_link_does_not_lead_a_viewer_to_another_session(daemon: &mut Daemon, seats: &[Seat; 2]) {
+fn assert_an_rfb_server_is_its_sessions_alone(daemon: &mut Daemon, seats: &[Seat; 2]) {
+    let [a, b] = seats;
+    let theirs = [Attempt::Unix(b.runtime.join("rfb.sock"))];
+    assert!(attempt_in(a, &theirs)[0].is_some(), "another session's RFB server");
+    assert_eq!(attempt_in(b, &theirs), [None], "control: its own");
     let gateway = daemon.gateway();
     let own = Viewer::connect(gateway, "s1", &token("controller", 60));
     assert!(own.is_ok(), "control: {:?}", own.err());
