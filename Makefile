@@ -39,6 +39,7 @@ check: setup
 test: setup
 	cargo test $(CARGO_FLAGS)
 	cargo build $(CARGO_FLAGS)
+	tests/image/run --smoke "$${VALETD:-$(TARGET_DIR)/debug/valetd}" $(TARGET_DIR)/smoke
 	SCHEMATHESIS_VENV=$(TARGET_DIR)/schemathesis tests/api/schemathesis.sh "$${VALETD:-$(TARGET_DIR)/debug/valetd}"
 	tests/delivery/run "$${VALETD:-$(TARGET_DIR)/debug/valetd}"
 	cd tests/e2e && export VALETD="$${VALETD:-$(TARGET_DIR)/debug/valetd}" \

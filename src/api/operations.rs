@@ -127,6 +127,7 @@ pub(super) fn of_target(target: Target) -> Words {
                 Trouble::OverCapacity,
                 Trouble::Draining,
                 Trouble::HostRefused,
+                Trouble::SingleSession,
                 Trouble::StartFailed,
                 Trouble::Unresponsive,
             ]),

@@ -66,6 +66,7 @@ pub(super) enum Trouble {
     OverCapacity,
     Draining,
     HostRefused,
+    SingleSession,
     StartFailed,
     Unresponsive,
     NoSigningKey,
@@ -75,7 +76,7 @@ pub(super) enum Trouble {
 
 impl Trouble {
     /// One of each, for the description and for tests.
-    pub(super) const ALL: [Self; 45] = [
+    pub(super) const ALL: [Self; 46] = [
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::Forbidden,
@@ -117,6 +118,7 @@ impl Trouble {
         Self::OverCapacity,
         Self::Draining,
         Self::HostRefused,
+        Self::SingleSession,
         Self::StartFailed,
         Self::Unresponsive,
         Self::NoSigningKey,
@@ -178,6 +180,7 @@ impl Trouble {
             Self::HostRefused => {
                 (503, ("host-refused", "The control plane does not know this host: it takes no sessions."))
             }
+            Self::SingleSession => (503, ("single-session", "This host is there for one session alone.")),
             Self::StartFailed => (503, ("start-failed", "The session did not start.")),
             Self::Unresponsive => (503, ("unresponsive", "The session manager does not answer.")),
             Self::NoSigningKey => (409, ("no-signing-key", "This host has no key to sign tokens with.")),
@@ -246,6 +249,7 @@ impl Refused {
         let (trouble, pointer) = match denial {
             Denial::Draining => (Trouble::Draining, None),
             Denial::HostRefused => (Trouble::HostRefused, None),
+            Denial::SingleSession(_) => (Trouble::SingleSession, None),
             Denial::OverCapacity { .. } => (Trouble::OverCapacity, None),
             Denial::IdInUse => (Trouble::SessionExists, Some("/session_id".to_owned())),
             Denial::ProfileBusy { .. } => (Trouble::ProfileBusy, Some("/profile".to_owned())),

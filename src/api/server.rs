@@ -22,7 +22,7 @@ use crate::adspower::AdsPower;
 use crate::auth::{Replay, SigningKey};
 use crate::health::Survey;
 use crate::hex;
-use crate::http::{Limits, Listener, Metrics, Server, serve};
+use crate::http::{self, Limits, Listener, Metrics, Server, serve};
 use crate::keyring::Keys;
 use crate::links::Links;
 use crate::session::{ManagerHandle, Sessions};
@@ -97,14 +97,18 @@ pub struct Api {
 }
 
 impl Api {
-    /// Binds both listeners. The caller holds the instance lock: a socket that stands there is stale.
+    /// Binds both listeners, the one on TCP unless it is `open` already. The caller holds the instance lock: a socket that stands there is stale.
     ///
     /// # Errors
     /// When one of them cannot be bound.
-    pub async fn bind(config: &Config, params: Params) -> Result<Self, Error> {
+    pub async fn bind(
+        config: &Config,
+        open: Option<std::net::TcpListener>,
+        params: Params,
+    ) -> Result<Self, Error> {
         let listen = config.listen;
         let bind = |source| Error::Bind { address: listen, source };
-        let tcp = TcpListener::bind(listen).await.map_err(bind)?;
+        let tcp = http::listen(listen, open).await.map_err(bind)?;
         let address = tcp.local_addr().map_err(bind)?;
         let unix = bind_socket(&config.socket)
             .map_err(|source| Error::BindSocket { path: config.socket.clone(), source })?;

@@ -198,7 +198,7 @@ impl Context {
         self.audit(&operator, "end", Some(id), word);
         let mut timed_out = false;
         if let (Some(limit), false) = (wait, is_over(&record)) {
-            match timeout(limit, self.state.sessions.wait_ended(&record)).await {
+            match timeout(limit, self.state.sessions.wait_ended(&record.id, record.created)).await {
                 Ok(ended) => {
                     record = ended;
                     self.state.manager.settle().await;

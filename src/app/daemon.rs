@@ -7,11 +7,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::drain::{Doors, LAST_SHARE, end_sessions, put_away, stand_aside};
+use super::drain::{Doors, LAST_SHARE, end_sessions, put_away, report_share, stand_aside};
 use super::error::Error;
 use super::ground::{filter, manager, open_store};
+use super::listeners::Listeners;
 use super::reload::{Reload, Reloader};
-use super::wait::{Signals, Told, Watch};
+use super::wait::{OnlySession, Signals, Told, Watch};
 use crate::adspower::AdsPower;
 use crate::api::{self, Api};
 use crate::auth::SigningKey;
@@ -59,11 +60,12 @@ pub struct Addresses {
 }
 
 impl App {
-    /// Takes the lock, binds the listeners, sweeps what an earlier daemon left, and gets ready to spawn.
+    /// Takes the lock, binds the listeners but for those that are open already, sweeps what an earlier daemon left, and gets ready
+    /// to spawn.
     ///
     /// # Errors
     /// With the first thing that cannot be had; what was taken before it is given back.
-    pub async fn build(config: Config) -> Result<Self, Error> {
+    pub async fn build(config: Config, listeners: Listeners) -> Result<Self, Error> {
         let state_dir = &config.host.state_dir;
         let lock = InstanceLock::acquire(state_dir)?;
         let registry = metrics::registry()?;
@@ -73,8 +75,8 @@ impl App {
         let draining = watch::Sender::new(false);
         let fly = FlyVariables::from(|name| std::env::var(name).ok());
         let identity = HostIdentity::new(config.identity.clone(), fly, &registry)?;
-        let gateway =
-            Gateway::bind(config.gateway.clone(), config.auth.clone(), manager.sessions(), &registry).await?;
+        let (settings, auth, sessions) = (config.gateway.clone(), config.auth.clone(), manager.sessions());
+        let gateway = Gateway::bind(settings, listeners.gateway, auth, sessions, &registry).await?;
         let signing_key = watch::Sender::new(config.signing_key.as_ref().map(|signing| signing.key.clone()));
         let links = Links::new(
             config.gateway.public_url.as_deref(),
@@ -91,7 +93,7 @@ impl App {
             links: links.clone(),
             signing_key: signing_key.subscribe(),
         };
-        let api = Api::bind(&config.api, params).await?;
+        let api = Api::bind(&config.api, listeners.api, params).await?;
         let mut scope = Scope::new();
         let system = Host::start(&mut scope, HostParams::new(state_dir)).await?;
         // As it is: a daemon that is started at once after a kill has bound its own before the keeper is done.
@@ -204,6 +206,7 @@ impl App {
         };
         scope.spawn("host api", api.serve(manager.clone(), survey, scope.token()));
         let awaited = config.session.autostart.then(|| config.session.id.clone());
+        let only = OnlySession::of(&config.session, autostart.created, &sessions, &draining);
         let announced = identity.announced();
         scope.spawn("host identity", identity.keep_fresh(scope.token()));
         scope.spawn("notify", notify_state(sessions, awaited, scope.token()));
@@ -214,10 +217,10 @@ impl App {
         let drain_budget = config.drain_budget;
         let id = config.session.id.clone();
         let reloader = Reloader { reload, serving, signing_key, line, current: config };
-        let mut watch = Watch { signals, reloader, announced, renewals };
+        let mut watch = Watch { signals, reloader, announced, renewals, only };
         let mut doors =
             Doors { manager: manager.clone(), draining, stop_gateway, gateway_ended: Some(gateway_ended) };
-        let mut ended = match autostart.await {
+        let mut ended = match autostart.begun.await {
             Ok(Err(source)) => Err(Error::Session { id, source }),
             // A manager that is gone shows as a task that has ended.
             Ok(Ok(())) | Err(_) => watch.wait(&mut scope).await,
@@ -231,7 +234,8 @@ impl App {
         let deadline = told_at + drain_budget;
         doors.close().await;
         let line = watch.reloader.line.take();
-        end_sessions(&manager, adspower, line, deadline, drain_budget).await;
+        let share = report_share(&ended, drain_budget);
+        end_sessions(&manager, adspower, line, deadline, share).await;
         put_away(&system, firewall).await;
         let stragglers = scope.shutdown(LAST_SHARE).await;
         if !stragglers.is_empty() {

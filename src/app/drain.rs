@@ -29,16 +29,24 @@ const ADSPOWER_SHARE: Duration = Duration::from_secs(3);
 /// What it has where sessions took all the time that there was: one exchange with a receiver that is there.
 const LEAST_REPORT: Duration = Duration::from_millis(500);
 
-/// Ends all sessions by `deadline`, which is `budget` after the daemon was told, then AdsPower, and tells the control plane how
-/// they ended.
+/// What the control plane has of a drain of `budget` to hear how it all ended. Where the daemon ends with its session, that is
+/// all there is left to do, and nobody comes after it who would tell the rest.
+pub(super) fn report_share(ended: &Result<Told, Error>, budget: Duration) -> Duration {
+    match ended {
+        Ok(Told::Over(_)) => budget.saturating_sub(LAST_SHARE),
+        _ => REPORT_SHARE.min(budget / 5),
+    }
+}
+
+/// Ends all sessions by `deadline`, then AdsPower, and tells the control plane within `report` how they ended.
 pub(super) async fn end_sessions(
     manager: &ManagerHandle,
     adspower: Option<adspower::Running>,
     line: Option<LineHandle>,
     deadline: Instant,
-    budget: Duration,
+    report: Duration,
 ) {
-    let share = line.as_ref().map_or(Duration::ZERO, |_| REPORT_SHARE.min(budget / 5));
+    let share = line.as_ref().map_or(Duration::ZERO, |_| report);
     let left = || deadline.saturating_duration_since(Instant::now()).saturating_sub(LAST_SHARE);
     let for_adspower = if adspower.is_some() { ADSPOWER_SHARE } else { Duration::ZERO };
     manager.stop_all(left().saturating_sub(share + for_adspower)).await;

@@ -33,6 +33,14 @@ pub enum Error {
         #[source]
         source: session::Error,
     },
+    /// The session that the daemon is there for has failed.
+    #[error("session {id} failed ({}): {}", .end.cause.as_str(), .end.reason.as_deref().unwrap_or("no reason given"))]
+    SessionFailed {
+        /// Which.
+        id: SessionId,
+        /// How.
+        end: session::End,
+    },
     /// What an earlier run left cannot be put in order.
     #[error("cannot put in order what earlier sessions left")]
     Places(#[from] session::PlacesError),

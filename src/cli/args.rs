@@ -30,8 +30,8 @@ pub struct Cli {
     pub command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 clean stop, 64 usage, 69 a needed program is missing, 75 already running, \
-                          78 configuration, 1 anything else.";
+const EXIT_CODES: &str = "Exit codes: 0 clean stop, 64 usage, 69 a needed program is missing, 70 its session failed, \
+                          75 already running, 78 configuration, 1 anything else.";
 
 /// The subcommands. `exec` and its like are the daemon's own and never reach this parser.
 #[derive(Debug, Subcommand)]

@@ -13,7 +13,7 @@ use super::place::{Place, StandInPlace, write_file, write_secret};
 use super::run::{exit_of, missing_program, runtime};
 use super::{DevArgs, Exit, TokenArgs, token};
 use crate::adspower::stand_in;
-use crate::app::{Addresses, App, Reload};
+use crate::app::{Addresses, App, Listeners, Reload};
 use crate::auth::Role;
 use crate::config::{Config, load};
 use crate::errors::chain;
@@ -84,7 +84,7 @@ async fn serve(
     if control_plane.as_deref() == Some(&*stand_in.url) {
         stand_in.serve(&mut beside);
     }
-    let app = App::build(config.clone()).await?;
+    let app = App::build(config.clone(), Listeners::default()).await?;
     app.system().remove_on_death(&place.dir).await;
     let (addresses, sessions) = (app.addresses(), app.sessions());
     let announce = async {

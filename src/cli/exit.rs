@@ -13,6 +13,9 @@ pub enum Exit {
     Usage,
     /// 69: a program that is needed (Xvfb, Chromium, x11vnc) is missing.
     ProgramMissing,
+    /// 70: the configuration's own session could not be put together or, where the daemon ends with it, did not get ready or was
+    /// lost.
+    SessionFailed,
     /// 75: another daemon already works on this state directory; trying later may help.
     AlreadyRunning,
     /// 78: the configuration is wrong; starting again will not help.
@@ -27,6 +30,7 @@ impl Exit {
             Self::Failed => 1,
             Self::Usage => 64,
             Self::ProgramMissing => 69,
+            Self::SessionFailed => 70,
             Self::AlreadyRunning => 75,
             Self::Configuration => 78,
         }

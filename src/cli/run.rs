@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use super::output::complain;
 use super::{Exit, RunArgs};
-use crate::app::{App, Error, Reload};
+use crate::app::{App, Error, Listeners, Reload};
 use crate::config::{Config, load};
 use crate::errors::chain;
+use crate::sys::handed_over;
 use crate::telemetry::{self, LevelHandle};
 use crate::vnc::RfbSource;
 
@@ -22,9 +23,18 @@ const NFT_KEY: &str = "isolation.nft";
 
 /// Runs the daemon until it is told to stop.
 pub fn run(args: &RunArgs, credentials_dir: Option<&Path>, err: &mut dyn Write) -> Exit {
+    // Before there are other threads.
+    let handed = match handed_over() {
+        Ok(handed) => handed,
+        Err(error) => return complain(err, &format!("valetd: {}", chain(&error)), Exit::Configuration),
+    };
     let config = match load(Some(&args.config), std::env::vars_os(), credentials_dir) {
         Ok(config) => config,
         Err(mistakes) => return complain(err, &mistakes.to_string(), Exit::Configuration),
+    };
+    let listeners = match Listeners::assign(handed, &config) {
+        Ok(listeners) => listeners,
+        Err(error) => return complain(err, &format!("valetd: {}", chain(&error)), Exit::Configuration),
     };
     if let Some(missing) = missing_program(&config) {
         return complain(err, &missing, Exit::ProgramMissing);
@@ -37,7 +47,7 @@ pub fn run(args: &RunArgs, credentials_dir: Option<&Path>, err: &mut dyn Write) 
     let reload = reload_from(args.config.clone(), credentials_dir.map(Path::to_owned), level);
     let outcome = runtime().map(|runtime| {
         let outcome = runtime.block_on(async {
-            let app = App::build(config).await?;
+            let app = App::build(config, listeners).await?;
             Box::pin(app.run(reload)).await
         });
         // A name that is being looked up cannot be called off, and may take longer than the whole drain.
@@ -67,6 +77,7 @@ pub(super) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 pub(super) fn exit_of(error: &Error) -> Exit {
     match error {
         Error::Locked(crate::sys::LockError::Held { .. }) => Exit::AlreadyRunning,
+        Error::Session { .. } | Error::SessionFailed { .. } => Exit::SessionFailed,
         _ => Exit::Failed,
     }
 }

@@ -22,7 +22,8 @@ pub fn differences(old: &Config, new: &Config) -> Vec<Change> {
     let (old_session, new_session) = (&old.session, &new.session);
     let session = old_session.id != new_session.id
         || old_session.user != new_session.user
-        || old_session.autostart != new_session.autostart;
+        || old_session.autostart != new_session.autostart
+        || old_session.exit_when_ended != new_session.exit_when_ended;
     let display = old_session.display != new_session.display || old_session.rfb != new_session.rfb;
     let static_dir = old_gateway.static_dir != new_gateway.static_dir;
     // A signing key is taken with every reload, and nobody who is served notices: there is nothing to tell.

@@ -73,6 +73,7 @@ pub(super) fn host(document: &mut Document, isolation: Isolation) -> (HostConfig
 /// `[session]`.
 pub(super) struct SessionPart {
     pub(super) autostart: bool,
+    pub(super) exit_when_ended: bool,
     pub(super) id: SessionId,
     pub(super) user: Option<UserId>,
 }
@@ -80,6 +81,10 @@ pub(super) struct SessionPart {
 pub(super) fn session(document: &mut Document) -> Result<SessionPart, Mistake> {
     let mut section = document.section("session");
     let autostart = section.boolean("autostart", true);
+    let exit_when_ended = section.boolean("exit_when_ended", false);
+    if exit_when_ended && !autostart {
+        section.refuse("exit_when_ended", "needs autostart = true: there is no session to end");
+    }
     let valid = |text: &str| match text.parse::<SessionId>() {
         // Its profile is called as it is, and would be the pool's.
         Ok(_) if text.starts_with(crate::profile::PREFIX) => {
@@ -92,7 +97,7 @@ pub(super) fn session(document: &mut Document) -> Result<SessionPart, Mistake> {
     let user = section.parsed("user", |text| text.parse::<UserId>().map_err(|error| error.to_string()));
     section.finish();
     let id = SessionId::try_from(id).map_err(|error| Mistake::new("session.id", error.to_string()))?;
-    Ok(SessionPart { autostart, id, user })
+    Ok(SessionPart { autostart, exit_when_ended, id, user })
 }
 
 /// `[display]`.

@@ -103,7 +103,7 @@ fn check_all(
     let (host, drain_budget) = host::host(&mut document, isolation);
     let identity = identity::identity(&mut document);
     let session = host::session(&mut document)?;
-    let rules = sessions::sessions(&mut document, host.uid_count);
+    let rules = sessions::sessions(&mut document, host.uid_count, session.exit_when_ended);
     let profiles = profiles::profiles(&mut document);
     let display = host::display(&mut document);
     let browser = browser::browser(&mut document);
@@ -117,6 +117,7 @@ fn check_all(
     let (mistakes, known) = document.finish();
     let session = crate::session::Config {
         autostart: session.autostart,
+        exit_when_ended: session.exit_when_ended,
         id: session.id,
         user: session.user,
         display: display.screen,

@@ -116,6 +116,7 @@ fn session(page: &mut Page, config: &Config) {
     let session = &config.session;
     page.section("session");
     page.bare("autostart", session.autostart);
+    page.bare("exit_when_ended", session.exit_when_ended);
     page.text("id", &session.id);
     page.optional("user", session.user.as_ref());
     rules(page, &config.rules);

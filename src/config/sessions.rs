@@ -47,15 +47,16 @@ const DEFAULT_PIDS: u64 = 4096;
 /// The kernel's own: sessions share what there is evenly.
 const DEFAULT_CPU_WEIGHT: u64 = 100;
 
-/// `uids`: how many there are for sessions.
-pub(super) fn sessions(document: &mut Document, uids: u32) -> Rules {
+/// `uids`: how many there are for sessions. `alone`: the configuration's own session is the only one.
+pub(super) fn sessions(document: &mut Document, uids: u32, alone: bool) -> Rules {
     let mut section = document.section("sessions");
     let memory_per_session = section
         .parsed("memory_per_session", |text| size_within(text, &MEMORY_PER_SESSION))
         .unwrap_or(DEFAULT_MEMORY_PER_SESSION);
     let derived = Capacity::Derived { memory_per_session };
+    let default = if alone { Capacity::Fixed(1) } else { derived };
     let capacity =
-        section.checked("max", Show::Value, |value: Value| capacity(&value, derived)).unwrap_or(derived);
+        section.checked("max", Show::Value, |value: Value| capacity(&value, derived)).unwrap_or(default);
     let rules = Rules {
         capacity,
         queue_length: section.number("queue_length", 0, 0..=1000),
@@ -68,6 +69,14 @@ pub(super) fn sessions(document: &mut Document, uids: u32) -> Rules {
         limits: limits(&mut section),
         allowed_env: allowed_env(&mut section),
     };
+    let others = rules.capacity != Capacity::Fixed(1)
+        || rules.queue_length + rules.spare_displays + rules.spare_browsers > 0;
+    if alone && others {
+        section.refuse(
+            "",
+            "session.exit_when_ended = true leaves no room for others: max must be 1, queue_length and spares 0",
+        );
+    }
     if let Capacity::Fixed(count) = rules.capacity {
         // A spare that gives way is still there for a moment.
         let needed = count + rules.spare_displays + rules.spare_browsers;

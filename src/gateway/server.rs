@@ -97,12 +97,13 @@ struct Context {
 }
 
 impl Gateway {
-    /// Binds the listener and reads the certificate and the keys.
+    /// Binds the listener, unless it is `open` already, and reads the certificate and the keys.
     ///
     /// # Errors
     /// When one of them is not usable.
     pub async fn bind(
         config: Config,
+        open: Option<std::net::TcpListener>,
         auth: auth::Config,
         sessions: Sessions,
         registry: &Registry,
@@ -128,7 +129,7 @@ impl Gateway {
         let cdp_metrics = cdp::Metrics::register(registry).map_err(Error::Metrics)?;
         let http_metrics = http::Metrics::register(registry, "valetd_gateway").map_err(Error::Metrics)?;
         let failed = |source| Error::Listen { address: listen, source };
-        let listener = TcpListener::bind(listen).await.map_err(failed)?;
+        let listener = http::listen(listen, open).await.map_err(failed)?;
         let local_addr = listener.local_addr().map_err(failed)?;
         let settings = Settings {
             ping_interval: limits.ping_interval,

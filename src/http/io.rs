@@ -25,6 +25,17 @@ pub enum Listener {
     Unix(UnixListener),
 }
 
+/// A listener at `address`, which may be `open` already: one that does not block.
+///
+/// # Errors
+/// As the kernel gives them.
+pub async fn listen(address: SocketAddr, open: Option<std::net::TcpListener>) -> io::Result<TcpListener> {
+    match open {
+        Some(open) => TcpListener::from_std(open),
+        None => TcpListener::bind(address).await,
+    }
+}
+
 /// Who is at the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PeerAddress {

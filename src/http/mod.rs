@@ -20,7 +20,7 @@ mod tls;
 
 pub use body::Body;
 pub use client::{GetError, OpenError, get, open_websocket, send, send_for};
-pub use io::{Io, Listener, Peer, PeerAddress};
+pub use io::{Io, Listener, Peer, PeerAddress, listen};
 pub use metrics::Metrics;
 pub use problem::{Mistake, Place, Problem};
 pub use request::RequestId;

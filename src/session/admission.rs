@@ -11,6 +11,8 @@ pub(super) struct Situation<'a> {
     pub(super) draining: bool,
     /// Whether the control plane does not know this host.
     pub(super) refusing: bool,
+    /// The session that the daemon is there for, where it is for no other.
+    pub(super) alone: Option<&'a SessionId>,
     /// Sessions that the host takes at a time.
     pub(super) capacity: usize,
     /// Those that are there: starting, running and ending ones.
@@ -47,6 +49,9 @@ pub enum Denial {
     /// The control plane has refused this host.
     #[error("the control plane does not know this host")]
     HostRefused,
+    /// The daemon is there for one session, and ends with it.
+    #[error("this host is there for session {0} alone")]
+    SingleSession(SessionId),
     /// Every place is taken, and nobody may wait (any longer).
     #[error("all {capacity} places for sessions are taken")]
     OverCapacity {
@@ -103,6 +108,9 @@ pub(super) fn judge(profile: Option<&ProfileName>, situation: &Situation<'_>) ->
     if situation.refusing {
         return denied(Denial::HostRefused);
     }
+    if let Some(id) = situation.alone {
+        return denied(Denial::SingleSession(id.clone()));
+    }
     if situation.id_in_use {
         return denied(Denial::IdInUse);
     }
@@ -137,6 +145,7 @@ mod tests {
     const FREE: Situation<'_> = Situation {
         draining: false,
         refusing: false,
+        alone: None,
         capacity: 2,
         occupied: 1,
         queued: 0,
@@ -180,5 +189,8 @@ mod tests {
         assert_eq!(judge(None, &draining), Admission::Denied(Denial::Draining));
         let refused = Situation { refusing: true, ..FREE };
         assert_eq!(judge(None, &refused), Admission::Denied(Denial::HostRefused));
+        // Also when its place is free again, in the moment between its end and the daemon's.
+        let alone = Situation { alone: Some(&holder), occupied: 0, ..FREE };
+        assert_eq!(judge(None, &alone), Admission::Denied(Denial::SingleSession(holder.clone())));
     }
 }

@@ -14,6 +14,8 @@ use crate::{browser, display};
 pub struct Config {
     /// Whether it runs for as long as the daemon does; otherwise there are only sessions that somebody asks for.
     pub autostart: bool,
+    /// Whether the daemon is there for it alone, and ends with it. Only where it runs at all.
+    pub exit_when_ended: bool,
     /// Its id; a viewer's token must name it.
     pub id: SessionId,
     /// Whose it is; a token must name this user too, where it is given.

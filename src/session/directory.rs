@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::sync::watch;
 
@@ -79,16 +80,14 @@ impl Sessions {
         }
     }
 
-    /// Waits until nothing of a session that has begun to end is left, whether it was there yet or still to come, and tells how
-    /// it was then. Pending for ever once the manager is gone.
-    pub async fn wait_ended(&self, session: &SessionRecord) -> SessionRecord {
+    /// Waits until nothing of the session that was asked for then is left, whether it was there yet or still to come, and tells
+    /// how it was at its end. Pending for ever once the manager is gone.
+    pub async fn wait_ended(&self, id: &SessionId, created: SystemTime) -> SessionRecord {
         let mut directory = self.directory.clone();
         loop {
             {
                 let now = directory.borrow_and_update();
-                let is_it = |record: &&Arc<SessionRecord>| {
-                    record.id == session.id && record.created == session.created
-                };
+                let is_it = |record: &&Arc<SessionRecord>| record.id == *id && record.created == created;
                 if let Some(record) = now.ended.iter().find(is_it) {
                     return (**record).clone();
                 }

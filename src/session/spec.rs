@@ -53,8 +53,10 @@ pub(super) struct Parts {
 }
 
 impl Spec {
-    /// The session that the configuration describes. It lasts, and its profile bears its name.
-    pub(super) fn fixed(config: &Config, limits: Limits) -> Self {
+    /// The session that the configuration describes. Its profile bears its name. It lasts, unless the daemon is to end with it:
+    /// then it may end as any other.
+    pub(super) fn fixed(config: &Config, rules: &Rules) -> Self {
+        let ends = config.exit_when_ended;
         Self {
             id: config.id.clone(),
             user: config.user.clone(),
@@ -63,10 +65,10 @@ impl Spec {
             pooled: false,
             profile_lease: None,
             made_of: Parts::of(config),
-            limits,
-            idle_timeout: None,
-            max_duration: None,
-            start_deadline: None,
+            limits: rules.limits,
+            idle_timeout: rules.idle_timeout.filter(|_| ends),
+            max_duration: rules.max_duration.filter(|_| ends),
+            start_deadline: ends.then_some(rules.start_deadline),
             labels: BTreeMap::new(),
             created: SystemTime::now(),
         }
@@ -244,6 +246,7 @@ pub(super) mod tests {
     pub(in crate::session) fn template() -> Config {
         Config {
             autostart: false,
+            exit_when_ended: false,
             id: "default".parse().unwrap(),
             user: None,
             display: display::Config { xvfb: "/usr/bin/Xvfb".into(), width: 800, height: 600, depth: 24 },

@@ -289,8 +289,8 @@ impl Session {
         Err(NotReady { retry_after: RETRY_AFTER, reason })
     }
 
-    /// Waits for the session's end.
-    pub(super) async fn over(&self) {
+    /// Waits until the session ends, or has ended.
+    pub async fn over(&self) {
         let mut status = self.inner.status.clone();
         // The sender lives as long as the session; its end is the session's.
         let _over_or_gone = status.wait_for(SessionStatus::is_over).await;

@@ -5,14 +5,16 @@ usage: container.py PACKAGE CACHE     CACHE: a folder that stays, for the base s
 """
 
 import json
+import os
 import pathlib
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 
-from checks import READY_SECONDS, ask, is_ready, require
+from checks import HOST, READY_SECONDS, ask, is_ready, require
 from machine import INSIDE, Network, remove_cgroups, wait_for
 from report import Report
 from tree import CONTAINER, ROOT, Tree, call
@@ -35,8 +37,8 @@ def daemon_of(nspawn):
     return next((pid for pid in second if "run" in pathlib.Path(f"/proc/{pid}/cmdline").read_text().split("\0")), None)
 
 
-def run(tree, report, log):
-    """Starts it, asks it, and stops it as Fly does."""
+def run(tree, report, log, deleted):
+    """Starts it, asks it, and stops it as Fly does; or has it end with its session, where that is to be deleted."""
     command = ["systemd-nspawn", "--quiet", "--keep-unit", "--register=no", f"--directory={tree.path}", "--as-pid2",
                f"--network-namespace-path=/run/netns/{INSIDE}", "--capability=CAP_NET_ADMIN", "--resolv-conf=off", "--console=pipe"]
     command += [f"--setenv={name}={value}" for name, value in (FLY | SESSION).items()]
@@ -67,7 +69,21 @@ def run(tree, report, log):
         require(status == 0, f"ended with {status}")
         print(f"      TERM to the end: {time.monotonic() - begun:.2f} s")
 
+    def delete():
+        token = call("nsenter", "--target", wait_for("the daemon", 10, lambda: daemon_of(nspawn)), "--mount", "valetd", "token",
+                     "--session=sandbox-7", "--user=user-42", "--role=operator", env={**os.environ, **SESSION})
+        request = urllib.request.Request(f"http://{HOST}:8089/v1/sessions/sandbox-7?wait=ended", method="DELETE", headers={"Authorization": f"Bearer {token}"})
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            require(answer.status == 200, answer.status)
+        begun = time.monotonic()
+        status = nspawn.wait(STOP_SECONDS)
+        require(status == 0, f"ended with {status}")
+        print(f"      DELETE to the end: {time.monotonic() - begun:.2f} s")
+
     try:
+        if deleted:
+            report.tell("it is ready again", ready) and report.tell("with its session the daemon ends, and says that all went well", delete)
+            return
         report.tell("it runs without systemd, as the child of pid 1, and /readyz says 200", ready) and (
             report.tell("it is the Machine that Fly's environment names, with the session of its environment and no other", health)
             and report.tell("it writes JSON lines", records)
@@ -101,7 +117,8 @@ def main(package, cache):
     try:
         if report.tell("the steps for a container make a host of a Debian without systemd", make):
             network.lay()
-            run(tree, report, cache / "container.log")
+            run(tree, report, cache / "container.log", deleted=False)
+            run(tree, report, cache / "container-deleted.log", deleted=True)
     finally:
         network.remove()
         tree.remove()

@@ -135,7 +135,7 @@ impl World {
             session("foreign", Some("u2"), splice(), &ended),
         ]);
         let registry = Registry::new();
-        let gateway = Gateway::bind(config, auth, sessions, &registry).await.unwrap();
+        let gateway = Gateway::bind(config, None, auth, sessions, &registry).await.unwrap();
         let (address, handle) = (gateway.local_addr(), gateway.handle());
         let drain = CancellationToken::new();
         scope.spawn("gateway", gateway.serve(drain.clone()));

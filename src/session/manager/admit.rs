@@ -63,6 +63,7 @@ impl Actor {
         let situation = Situation {
             draining: self.draining,
             refusing: self.refusing,
+            alone: self.template.exit_when_ended.then_some(&self.template.id),
             capacity: self.capacity,
             occupied: self.occupied(),
             queued: self.queue.len(),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -90,8 +91,7 @@ impl Manager {
         Sessions { directory: self.directory.subscribe(), events: self.events.listen() }
     }
 
-    /// Starts the manager's task in `scope`. Where the configuration has a session of its own, that is ordered at once; the
-    /// receiver tells whether it could be put together.
+    /// Starts the manager's task in `scope`. Where the configuration has a session of its own, that is ordered at once.
     ///
     /// # Errors
     /// When what sessions of an earlier run left cannot be taken back from their uids.
@@ -113,7 +113,8 @@ impl Manager {
         self.directory.send_modify(|directory| directory.ended = history.into_iter().map(Arc::new).collect());
         let (requests, inbox) = mpsc::channel(QUEUE);
         let (notes, news) = mpsc::channel(NOTES);
-        let (autostarted, autostart) = oneshot::channel();
+        let (autostarted, begun) = oneshot::channel();
+        let mut created = SystemTime::UNIX_EPOCH;
         let queue_deadline = self.rules.queue_deadline;
         let Self { host, rules, template, profiles: _, capacity, adspower, directory, events } = self;
         let uids = if nix::unistd::geteuid().is_root() { host.uid_count } else { u32::MAX };
@@ -145,16 +146,22 @@ impl Manager {
             desk: Desk::at(&requests, &ledger),
         };
         if actor.template.autostart {
-            let spec = Spec::fixed(&actor.template, actor.rules.limits);
+            let spec = Spec::fixed(&actor.template, &actor.rules);
+            created = spec.created;
             actor.order(spec, Waiting::Autostart(autostarted));
         } else {
             // Nobody waits for a session that there is not to be.
             let _unheard = autostarted.send(Ok(()));
         }
         scope.spawn("session manager", actor.run(inbox, news));
-        Ok((ManagerHandle { requests, ledger, queue_deadline }, autostart))
+        Ok((ManagerHandle { requests, ledger, queue_deadline }, Autostart { begun, created }))
     }
 }
 
-/// Tells whether the configuration's own session could be put together; at once where it has none.
-pub type Autostart = oneshot::Receiver<Result<(), life::Error>>;
+/// The configuration's own session, where it has one.
+pub struct Autostart {
+    /// Tells whether it could be put together; at once where there is none.
+    pub begun: oneshot::Receiver<Result<(), life::Error>>,
+    /// When it was ordered, which tells it from earlier ones of its id.
+    pub created: SystemTime,
+}

@@ -56,6 +56,11 @@ impl Home {
         self.start_with(&[])
     }
 
+    /// The same by a command that becomes `valetd run`.
+    pub(crate) fn start_by(&self, command: &mut Command) -> Daemon {
+        Daemon::spawn_by(command, self.0.path().to_owned(), None)
+    }
+
     /// The same with variables in its environment.
     pub(crate) fn start_with(&self, env: &[(&str, &str)]) -> Daemon {
         Daemon::spawn(self.0.path().to_owned(), None, env)
@@ -72,17 +77,14 @@ impl Daemon {
 
     fn spawn(dir: PathBuf, keep: Option<tempfile::TempDir>, env: &[(&str, &str)]) -> Self {
         #[expect(clippy::disallowed_methods, reason = "the test is the daemon's parent, as systemd would be")]
-        let mut child = Command::new(env!("CARGO_BIN_EXE_valetd"))
-            .arg("run")
-            .arg("--config")
-            .arg(dir.join("valetd.toml"))
-            .env_remove("NOTIFY_SOCKET")
-            .envs(env.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_valetd"));
+        command.arg("run").arg("--config").arg(dir.join("valetd.toml"));
+        command.env_remove("NOTIFY_SOCKET").envs(env.iter().copied());
+        Self::spawn_by(command.stdin(Stdio::null()).stdout(Stdio::null()), dir, keep)
+    }
+
+    fn spawn_by(command: &mut Command, dir: PathBuf, keep: Option<tempfile::TempDir>) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
         let lines = Arc::clone(&log);
         let stderr = child.stderr.take().unwrap();
