@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::answer::{Context, State, json};
 use super::refused::{Refused, Trouble};
-use super::view::Capacity;
+use super::view::{Capacity, ScreenSize};
 use crate::errors::chain;
 use crate::health::{Health, HealthStatus};
 use crate::http::body::uncached;
@@ -45,6 +45,9 @@ struct SessionReport {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     display: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    display_size: Option<ScreenSize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     devtools_port: Option<u16>,
@@ -83,6 +86,7 @@ pub(super) async fn status(state: &State) -> Status {
             viewers: record.viewers,
             components: record.components,
             display: record.display,
+            display_size: record.display_size.map(ScreenSize::from),
             devtools_port: record.devtools_port,
         }
     };

@@ -70,6 +70,10 @@ pub(super) struct SessionView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = ":7")]
     display: Option<String>,
+    /// How large it is now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    display_size: Option<ScreenSize>,
     /// The DevTools port on the host's loopback, while a browser is up.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -84,6 +88,19 @@ impl SessionView {
     /// The session as it is after somebody waited, perhaps in vain.
     pub(super) fn waited(record: SessionRecord, timed_out: bool) -> Self {
         Self { wait_timed_out: timed_out, ..record.into() }
+    }
+}
+
+/// Width and height of a display, in pixels. Viewers may change them where the configuration lets them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+pub(super) struct ScreenSize {
+    width: u16,
+    height: u16,
+}
+
+impl From<(u16, u16)> for ScreenSize {
+    fn from((width, height): (u16, u16)) -> Self {
+        Self { width, height }
     }
 }
 
@@ -129,6 +146,7 @@ impl From<SessionRecord> for SessionView {
             automations: record.automations,
             tab_crashes: record.tab_crashes,
             display: record.display,
+            display_size: record.display_size.map(ScreenSize::from),
             devtools_port: record.devtools_port,
             wait_timed_out: false,
         }

@@ -62,10 +62,8 @@ pub struct Places {
 
 /// What a browser draws on.
 pub struct Screen {
-    /// Width in pixels.
-    pub width: u16,
-    /// Height in pixels.
-    pub height: u16,
+    /// Its width and height in pixels, asked for at each start.
+    pub size: Box<dyn Fn() -> (u16, u16) + Send + Sync>,
     /// Variables by which X clients find it (`DISPLAY`, `XAUTHORITY`), asked for at each start.
     pub variables: Box<dyn Fn() -> Result<Variables, ProgramError> + Send + Sync>,
 }
@@ -207,7 +205,8 @@ impl Chromium {
         profile.push(self.places.profile.path());
         args.push(profile);
         args.push(format!("--remote-debugging-port={port}").into());
-        args.push(format!("--window-size={},{}", self.screen.width, self.screen.height).into());
+        let (width, height) = (self.screen.size)();
+        args.push(format!("--window-size={width},{height}").into());
         if shm_bytes.is_none_or(|bytes| bytes < MIN_SHM_BYTES) {
             args.push("--disable-dev-shm-usage".into());
         }
@@ -358,7 +357,12 @@ mod tests {
         let profile = Arc::new(ProfileDir::lock(dir, "p", None).unwrap());
         let places = Places { profile, tmp: "/run/t".into(), devtools_ports: Ports::new(21_000..=21_999) };
         let variables = Box::new(|| Err(ProgramError::new("the display is not up")));
-        Chromium::new(config, Confinement::default(), places, Screen { width: 800, height: 600, variables })
+        Chromium::new(
+            config,
+            Confinement::default(),
+            places,
+            Screen { size: Box::new(|| (800, 600)), variables },
+        )
     }
 
     #[test]

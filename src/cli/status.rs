@@ -68,10 +68,11 @@ fn table(status: &Value, now: f64) -> String {
     for session in status["sessions"].as_array().into_iter().flatten() {
         lines.push(String::new());
         lines.push(format!(
-            "session {}  {}  display {}  viewers {} acting, {} looking",
+            "session {}  {}  display {}{}  viewers {} acting, {} looking",
             text(&session["id"]),
             text(&session["state"]),
             text(&session["display"]),
+            size(&session["display_size"]).map(|size| format!(" {size}")).unwrap_or_default(),
             session["viewers"]["controllers"],
             session["viewers"]["spectators"],
         ));
@@ -94,6 +95,10 @@ fn table(status: &Value, now: f64) -> String {
     }
     lines.push(String::new());
     lines.join("\n")
+}
+
+fn size(size: &Value) -> Option<String> {
+    Some(format!("{}x{}", size["width"].as_u64()?, size["height"].as_u64()?))
 }
 
 /// The machine, what is known of it with commas between.
@@ -162,6 +167,7 @@ mod tests {
             "pid": 7, "uptime_seconds": 7300,
             "sessions": [{
                 "id": "s1", "state": "degraded", "display": ":5",
+                "display_size": { "width": 1280, "height": 720 },
                 "viewers": { "controllers": 1, "spectators": 2 },
                 "components": [
                     { "name": "xvfb", "status": "ok", "pid": 11, "since": 940.0, "starts": 1 },
@@ -175,7 +181,7 @@ mod tests {
              host i-1234abcd  ec2, m7i.large, spot, eu-central-1a, 10.0.0.5\n\
              notice spot_interruption (terminate), in 1m\n\
              adspower (pid 9)  failing for 1m, no answer\n\n\
-             session s1  degraded  display :5  viewers 1 acting, 2 looking\n\
+             session s1  degraded  display :5 1280x720  viewers 1 acting, 2 looking\n\
              \u{20} SERVICE    STATUS         PID   SINCE STARTS  WHY\n\
              \u{20} xvfb       ok              11      1m      1\n\
              \u{20} browser    failing          -      1s      6  exited with status 1\n"

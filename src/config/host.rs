@@ -117,12 +117,19 @@ pub(super) fn display(document: &mut Document) -> DisplayPart {
     let xvfb = section.path("xvfb", DEFAULT_XVFB);
     let program = section.path("x11vnc", DEFAULT_X11VNC);
     let rfb = rfb_source(&mut section, &program);
+    let max_size = section.parsed("max_size", display_size);
+    if max_size.is_some_and(|(most_width, most_height)| most_width < width || most_height < height) {
+        section.refuse("max_size", format!("must be at least size ({width}x{height}) in both"));
+    }
+    if max_size.is_some() && rfb != RfbSource::Native {
+        section.refuse("max_size", "needs rfb = \"native\"");
+    }
     if rfb == RfbSource::Native && depth.is_some_and(|depth| depth != DEFAULT_DEPTH) {
         section.refuse("depth", "must be 24 for rfb = \"native\"; rfb = \"x11vnc\" takes 16 as well");
     }
     section.finish();
     DisplayPart {
-        screen: display::Config { xvfb, width, height, depth: depth.unwrap_or(DEFAULT_DEPTH) },
+        screen: display::Config { xvfb, width, height, max_size, depth: depth.unwrap_or(DEFAULT_DEPTH) },
         rfb,
     }
 }

@@ -123,6 +123,8 @@ fn session(page: &mut Page, config: &Config) {
     profiles(page, &config.profiles);
     page.section("display");
     page.text("size", format_args!("{}x{}", session.display.width, session.display.height));
+    let max_size = session.display.max_size.map(|(width, height)| format!("{width}x{height}"));
+    page.optional("max_size", max_size);
     page.bare("depth", session.display.depth);
     page.path("xvfb", &session.display.xvfb);
     match &session.rfb {

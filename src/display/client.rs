@@ -2,16 +2,18 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::path::Path;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use x11rb_protocol::errors::ParseError;
 use x11rb_protocol::protocol::xproto::{QueryExtensionRequest, Setup};
-use x11rb_protocol::protocol::{Event, damage, xfixes, xtest};
+use x11rb_protocol::protocol::{Event, damage, randr, xfixes, xtest};
 use x11rb_protocol::x11_utils::{
     ExtInfoProvider, ExtensionInformation, ReplyRequest, Request, TryParse as _, VoidRequest,
 };
 
+use super::auth::Cookie;
 use super::connection::{self, shake_hands};
 use super::screen::damage::{Damage, area_of};
 use super::xvfb::Display;
@@ -31,8 +33,14 @@ const MOST_EVENTS: usize = 4096;
 const READ: usize = 16 * 1024;
 
 /// Extensions that are used, in the order of [`Client::extensions`].
-const EXTENSIONS: [&str; 3] =
-    [damage::X11_EXTENSION_NAME, xfixes::X11_EXTENSION_NAME, xtest::X11_EXTENSION_NAME];
+const EXTENSIONS: [&str; 4] = [
+    damage::X11_EXTENSION_NAME,
+    xfixes::X11_EXTENSION_NAME,
+    xtest::X11_EXTENSION_NAME,
+    randr::X11_EXTENSION_NAME,
+];
+/// The one that can be missing: its requests are refused then.
+const OPTIONAL: &str = randr::X11_EXTENSION_NAME;
 
 /// Why the X server is of no more use.
 #[derive(Debug, thiserror::Error)]
@@ -99,10 +107,18 @@ impl Client {
     /// Connects to the running server of `display`.
     pub(super) async fn open(display: &Display) -> Result<Self, Error> {
         let (socket, cookie, owner) = display.door()?;
-        let (stream, setup) = shake_hands(&socket, &cookie, owner).await?;
+        Self::connect(&socket, &cookie, owner).await
+    }
+
+    /// Connects with the display's cookie, to a server that runs as `owner` where one is given.
+    pub(super) async fn connect(socket: &Path, cookie: &Cookie, owner: Option<u32>) -> Result<Self, Error> {
+        let (stream, setup) = shake_hands(socket, cookie, owner).await?;
         let mut client = Self::new(stream, setup);
         for name in EXTENSIONS {
             let reply = client.ask(QueryExtensionRequest { name: name.as_bytes().into() }).await?;
+            if !reply.present && name == OPTIONAL {
+                continue;
+            }
             if !reply.present {
                 return Err(Error::Missing(name));
             }

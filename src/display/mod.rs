@@ -9,12 +9,13 @@ pub mod config;
 mod connection;
 mod framebuffer;
 mod number;
+mod randr;
 pub mod screen;
 mod xvfb;
 
 pub use auth::Cookie;
 pub use authority::Authority;
-pub use config::Config;
+pub use config::{Bounds, Config};
 pub use connection::{Connection, Error};
 pub use number::{Reservation, ReserveError};
 pub use xvfb::{Address, Display, Xvfb};

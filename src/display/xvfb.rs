@@ -10,9 +10,11 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{Mutex, watch};
 
 use super::auth::Cookie;
-use super::config::Config;
+use super::client::Client;
+use super::config::{Bounds, Config};
 use super::connection::Connection;
 use super::number::Reservation;
+use super::randr;
 use crate::supervise::spec::READY_FD;
 use crate::supervise::{Command, Confinement, Program, ProgramError, Running};
 use crate::sys::Space;
@@ -38,8 +40,9 @@ pub struct Display {
     cookie: Cookie,
     /// The directory of its screen's memory.
     screen: Arc<Path>,
-    /// Its width and height, which never change.
-    size: (u16, u16),
+    /// Its width and height, and between which they are.
+    size: Arc<watch::Sender<(u16, u16)>>,
+    bounds: Bounds,
     /// Whose the server must be.
     owner: Option<u32>,
 }
@@ -54,7 +57,8 @@ impl Display {
             authority: Arc::clone(&nowhere),
             cookie: Cookie::generate().unwrap(),
             screen: nowhere,
-            size: (1, 1),
+            size: Arc::new(watch::Sender::new((1, 1))),
+            bounds: Bounds { least: (1, 1), most: (1, 1) },
             owner: None,
         }
     }
@@ -91,9 +95,24 @@ impl Display {
         }
     }
 
-    /// Where the running server keeps its screen, whose the file must be, and its width and height.
+    /// Where the running server keeps its screen, whose the file must be, and how large the screen was when it was started.
     pub(super) fn screen(&self) -> (&Path, Option<u32>, (u16, u16)) {
-        (&self.screen, self.owner, self.size)
+        (&self.screen, self.owner, self.bounds.most)
+    }
+
+    /// Width and height of the screen, as they were last heard of.
+    pub fn size(&self) -> (u16, u16) {
+        *self.size.borrow()
+    }
+
+    /// Notes another size, as who watches the screen hears of it.
+    pub(super) fn note_size(&self, size: (u16, u16)) {
+        self.size.send_replace(size);
+    }
+
+    /// Between which widths and heights it is.
+    pub(super) fn bounds(&self) -> Bounds {
+        self.bounds
     }
 
     /// Whose uid the server has, where that is not the daemon's.
@@ -131,6 +150,7 @@ pub struct Xvfb {
     /// Where X clients of the host look for it, if that is another place.
     link: Option<PathBuf>,
     address: watch::Sender<Option<Address>>,
+    size: Arc<watch::Sender<(u16, u16)>>,
     // One probe runs at a time; the lock only makes that visible to the compiler.
     connection: Mutex<Option<Connection>>,
 }
@@ -153,6 +173,7 @@ impl Xvfb {
             Some(space) => (inside(space, &usual), Some(usual)),
             None => (usual, None),
         };
+        let size = Arc::new(watch::Sender::new(config.size()));
         Self {
             config,
             confinement,
@@ -164,6 +185,7 @@ impl Xvfb {
             socket,
             link,
             address: watch::Sender::new(None),
+            size,
             connection: Mutex::new(None),
         }
     }
@@ -175,13 +197,15 @@ impl Xvfb {
             authority: Arc::clone(&self.authority),
             cookie: self.cookie.clone(),
             screen: Arc::clone(&self.screen),
-            size: (self.config.width, self.config.height),
+            size: Arc::clone(&self.size),
+            bounds: self.config.bounds(),
             owner: self.confinement.uid(),
         }
     }
 
     fn args(&self) -> Vec<OsString> {
-        let Config { width, height, depth, .. } = self.config;
+        // It takes other sizes by RandR, and none beyond this one.
+        let ((width, height), depth) = (self.config.bounds().most, self.config.depth);
         let mut args: Vec<OsString> = vec![format!(":{}", self.number).into()];
         args.extend(["-displayfd", READY_FD, "-screen", "0"].into_iter().map(OsString::from));
         args.push(format!("{width}x{height}x{depth}").into());
@@ -199,11 +223,35 @@ impl Xvfb {
         );
         args
     }
+
+    fn tell_address(&self) {
+        self.address.send_replace(Some(Address { number: self.number, socket: self.socket.clone() }));
+    }
+
+    /// Gives a server that was started larger its configured size, before anybody hears of it.
+    async fn begin(&self) -> Result<(), ProgramError> {
+        if self.address.borrow().is_some() {
+            return Ok(());
+        }
+        let failed = |error| ProgramError::caused_by("cannot size the screen", error);
+        let owner = self.confinement.uid();
+        let mut client = Client::connect(&self.socket, &self.cookie, owner).await.map_err(failed)?;
+        let root = client.setup().roots.first().map_or(0, |screen| screen.root);
+        let wanted = self.config.size();
+        let size = randr::resize(&mut client, root, wanted).await.map_err(failed)?;
+        if size != wanted {
+            tracing::warn!(?size, ?wanted, "the X server does not take its configured size");
+        }
+        self.size.send_replace(self.config.bounds().nearest(size));
+        self.tell_address();
+        Ok(())
+    }
 }
 
 impl Program for Xvfb {
     fn command(&self) -> Result<Command, ProgramError> {
         self.address.send_replace(None);
+        self.size.send_replace(self.config.size());
         // In a space the server makes its own: what lies there is the session's, and not to be touched by root.
         let usual = self.link.as_ref().unwrap_or(&self.socket);
         if let Some(sockets) = usual.parent() {
@@ -242,7 +290,9 @@ impl Program for Xvfb {
             point(link, &self.socket)
                 .map_err(|error| ProgramError::caused_by(format!("cannot link {}", link.display()), error))?;
         }
-        self.address.send_replace(Some(Address { number, socket: self.socket.clone() }));
+        if self.config.bounds().most == self.config.size() {
+            self.tell_address();
+        }
         Ok(())
     }
 
@@ -252,7 +302,10 @@ impl Program for Xvfb {
             // Taken out while in use: a probe that is dropped half-way must not leave a connection out of step.
             let mut connection = match kept.take() {
                 Some(connection) => connection,
-                None => self.display().connect().await?,
+                None => {
+                    self.begin().await?;
+                    self.display().connect().await?
+                }
             };
             connection
                 .round_trip()
@@ -312,7 +365,7 @@ mod tests {
     fn xvfb() -> (Reservation, Xvfb) {
         let reservation = Reservation::take().unwrap();
         let xvfb = Xvfb::new(
-            Config { xvfb: "/usr/bin/Xvfb".into(), width: 800, height: 600, depth: 24 },
+            Config { xvfb: "/usr/bin/Xvfb".into(), width: 800, height: 600, max_size: None, depth: 24 },
             &reservation,
             Confinement::default(),
             "/".into(),

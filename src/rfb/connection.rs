@@ -15,6 +15,7 @@ use super::frame::{Frame, intersection};
 use super::held_input::{HeldInput, Noted};
 use super::pixel_format::PixelFormat;
 use super::policy::{self, Access, Verdict};
+use super::resize::{Reason, SizeStatus, Wish, is_one_screen};
 use super::server_message as message;
 
 /// As the frames have them: bytes B, G, R and one that means nothing.
@@ -38,6 +39,9 @@ pub enum Said {
     Input(ClientMessage),
     /// Text that was copied, by a viewer that may.
     Copied(String),
+    /// Another width and height of the screen are wanted, by a viewer that may. [`Connection::resized`] is to be told what came
+    /// of it.
+    Resize((u16, u16)),
     /// The update of that number has been drawn.
     Drawn(u32),
 }
@@ -63,6 +67,8 @@ pub struct Wanted {
     /// The frame that the viewer has then.
     seen: u64,
     resize: bool,
+    /// Whether it tells that the viewer's wish for another size was granted. An update that was begun before knows nothing of it.
+    grants: bool,
     /// Whether it only makes exact what the viewer has with loss: nothing that it asked for is answered with that.
     refresh: bool,
 }
@@ -84,6 +90,7 @@ pub struct Connection {
     encodings: Vec<i32>,
     /// Width and height as the viewer knows them.
     size: (u16, u16),
+    wish: Wish,
     /// The frame that it has.
     seen: u64,
     request: Option<Request>,
@@ -127,6 +134,7 @@ impl Connection {
             format: NATIVE,
             encodings: Vec::new(),
             size,
+            wish: Wish::None,
             seen: 0,
             request: None,
             continuous: false,
@@ -151,7 +159,7 @@ impl Connection {
         Ok(Some(match policy::decide(self.access, &said) {
             Verdict::Forward => self.take(said),
             Verdict::AnswerProhibited => {
-                self.refuse_size();
+                self.answer_wish(SizeStatus::Prohibited);
                 Said::Nothing
             }
             Verdict::Drop => Said::Nothing,
@@ -187,7 +195,9 @@ impl Connection {
                     }
                 }
             }
-            ClientMessage::SetDesktopSize { .. } => self.refuse_size(),
+            ClientMessage::SetDesktopSize { width, height, screens } => {
+                return self.wish_for((width, height), &screens);
+            }
             ClientMessage::CutText(text) => return Said::Copied(clipboard::from_latin1(&text)),
             ClientMessage::ExtendedCutText(body) => return self.clipboard(&body),
             ClientMessage::Xvp { .. } | ClientMessage::QemuAudio => {}
@@ -246,9 +256,37 @@ impl Connection {
         payload.try_into().map_or(Said::Nothing, |number| Said::Drawn(u32::from_be_bytes(number)))
     }
 
-    fn refuse_size(&mut self) {
+    /// Each wish has its answer. One that cannot be told the answer is none of a viewer that keeps to the protocol.
+    fn wish_for(&mut self, size: (u16, u16), screens: &[Screen]) -> Said {
+        if !self.lists(enc::EXTENDED_DESKTOP_SIZE) {
+            return Said::Nothing;
+        }
+        if !is_one_screen(size, screens) {
+            self.answer_wish(SizeStatus::BadLayout);
+            return Said::Nothing;
+        }
+        match std::mem::replace(&mut self.wish, Wish::Pending) {
+            Wish::None => {}
+            Wish::Pending => self.answer_wish(SizeStatus::Superseded),
+            Wish::Granted => self.answer_wish(SizeStatus::Done),
+        }
+        Said::Resize(size)
+    }
+
+    /// Takes what came of the wish, now that the screen is of `size`.
+    pub fn resized(&mut self, status: SizeStatus, size: (u16, u16)) {
+        self.wish = Wish::None;
+        if status == SizeStatus::Done && size != self.size {
+            // The answer is the change itself, which an update tells.
+            self.wish = Wish::Granted;
+        } else {
+            self.answer_wish(status);
+        }
+    }
+
+    fn answer_wish(&mut self, status: SizeStatus) {
         if self.lists(enc::EXTENDED_DESKTOP_SIZE) {
-            self.out.extend(message::resize_prohibited(&self.screen()));
+            message::resize_answer(&self.screen(), status, &mut self.out);
         }
     }
 
@@ -330,6 +368,10 @@ impl Connection {
         }
         let resize = (frame.width(), frame.height()) != self.size
             && (self.lists(enc::EXTENDED_DESKTOP_SIZE) || self.lists(enc::DESKTOP_SIZE));
+        if resize && self.wish == Wish::Pending {
+            // It is told what there is then as the answer.
+            return None;
+        }
         let told = Area { x: 0, y: 0, width: self.size.0, height: self.size.1 };
         let mut areas = if resize { Vec::new() } else { frame.since(self.seen) };
         if let Some(whole) = self.request.and_then(|request| request.whole).filter(|_| !resize) {
@@ -343,14 +385,15 @@ impl Connection {
         }
         let class = Class::new(self.format, &self.encodings);
         let seen = if resize { 0 } else { frame.serial() };
-        Some(Wanted { class, areas, seen, resize, refresh: false })
+        let grants = self.wish == Wish::Granted;
+        Some(Wanted { class, areas, seen, resize, grants, refresh: false })
     }
 
     /// An update that makes `areas` of `frame` exact. Only for a viewer that waits.
     pub fn refresh(&self, frame: &Frame, areas: Vec<Area>) -> Option<Wanted> {
         let areas = areas.into_iter().filter_map(|area| intersection(area, frame.area())).collect();
         let class = Class::new(self.format, &self.encodings).lossless();
-        let wanted = Wanted { class, areas, seen: self.seen, resize: false, refresh: true };
+        let wanted = Wanted { class, areas, seen: self.seen, resize: false, grants: false, refresh: true };
         (self.is_waiting() && !wanted.areas.is_empty()).then_some(wanted)
     }
 
@@ -358,7 +401,7 @@ impl Connection {
         let Announced { qemu_key, extended_mouse, size, .. } = self.announced;
         (self.lists(enc::QEMU_KEY) && !qemu_key)
             || (self.lists(enc::EXTENDED_MOUSE_BUTTONS) && !extended_mouse)
-            || (self.lists(enc::EXTENDED_DESKTOP_SIZE) && !size)
+            || (self.lists(enc::EXTENDED_DESKTOP_SIZE) && (!size || self.wish == Wish::Granted))
     }
 
     /// Notes that the update is being made. What the viewer asks for from now on, another one answers.
@@ -372,7 +415,7 @@ impl Connection {
     pub fn update(&mut self, frame: &Frame, wanted: &Wanted, pixels: &[Encoded]) -> Vec<Bytes> {
         let mut head = Vec::new();
         if !wanted.refresh {
-            self.announce(frame, wanted.resize, &mut head);
+            self.announce(frame, wanted, &mut head);
         }
         if !pixels.is_empty() {
             message::update(pixels.len(), &mut head);
@@ -383,7 +426,8 @@ impl Connection {
     }
 
     /// Rectangles without pixels; one that tells a size stands alone.
-    fn announce(&mut self, frame: &Frame, resize: bool, out: &mut Vec<u8>) {
+    fn announce(&mut self, frame: &Frame, wanted: &Wanted, out: &mut Vec<u8>) {
+        let resize = wanted.resize;
         let mut empty = Vec::new();
         if self.lists(enc::QEMU_KEY) && !std::mem::replace(&mut self.announced.qemu_key, true) {
             empty.push(enc::QEMU_KEY);
@@ -397,12 +441,21 @@ impl Connection {
             message::update(empty.len(), out);
             empty.into_iter().for_each(|number| message::rectangle(Area::default(), number, out));
         }
+        let is_granted = wanted.grants && self.wish == Wish::Granted;
+        let reason = match (is_granted, resize && frame.is_wished()) {
+            (true, _) => Reason::ThisViewer,
+            (false, true) => Reason::OtherViewer,
+            (false, false) => Reason::Server,
+        };
+        if is_granted {
+            self.wish = Wish::None;
+        }
         if resize {
             self.size = (frame.width(), frame.height());
         }
         if self.lists(enc::EXTENDED_DESKTOP_SIZE) {
-            if !std::mem::replace(&mut self.announced.size, true) || resize {
-                message::desktop_size(&self.screen(), out);
+            if !std::mem::replace(&mut self.announced.size, true) || resize || is_granted {
+                message::desktop_size(&self.screen(), reason, out);
             }
         } else if resize {
             let area = self.screen().area;

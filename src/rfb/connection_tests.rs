@@ -2,12 +2,13 @@
 
 use bytes::Bytes;
 
-use super::client_message::{Area, ClientMessage};
+use super::client_message::{Area, ClientMessage, PointerForm, Screen};
 use super::clipboard;
 use super::connection::{Connection, CursorForm, Said, Wanted};
 use super::encode::Encoded;
 use super::frame::{Frame, PIXEL, Strip};
 use super::policy::Access;
+use super::resize::SizeStatus;
 
 const CONTINUE: [u8; 10] = [150, 1, 0, 0, 0, 0, 0, 100, 0, 70];
 
@@ -258,4 +259,91 @@ fn a_key_that_became_another_is_released_before_it_is_pressed_again() {
     let said = say(&mut viewer, &[message(1, 97), message(1, 65), message(0, 97)].concat());
     assert_eq!(said, [key(true, 97), key(false, 97), key(true, 65), key(false, 65)].map(Said::Input));
     assert_eq!(viewer.releases(), []);
+}
+
+fn wish((width, height): (u16, u16)) -> Vec<u8> {
+    let screen = Screen { id: 7, area: area(0, 0, width, height), flags: 0 };
+    let mut message = Vec::new();
+    let wish = ClientMessage::SetDesktopSize { width, height, screens: vec![screen] };
+    wish.encode(PointerForm::Legacy, &mut message);
+    message
+}
+
+/// Reason, status, width and height of an update that is one ExtendedDesktopSize and nothing else.
+fn size_told(update: &[u8]) -> [u16; 4] {
+    assert_eq!(
+        (update.len(), &update[..4], &update[12..16]),
+        (36, &[0, 0, 0, 1][..], &(-308_i32).to_be_bytes()[..])
+    );
+    [4, 6, 8, 10].map(|at| u16::from_be_bytes([update[at], update[at + 1]]))
+}
+
+/// A controller that has seen all of a frame and waits for more.
+fn watching(list: &[i32]) -> (Connection, Frame) {
+    let mut viewer = connection(Access::Full, list);
+    let frame = Frame::blank(100, 70);
+    say(&mut viewer, &request(1, [0, 0, 100, 70]));
+    let wanted = viewer.wanted(&frame).unwrap();
+    send(&mut viewer, &frame, &wanted);
+    say(&mut viewer, &request(1, [0, 0, 100, 70]));
+    (viewer, frame)
+}
+
+#[test]
+fn a_wish_that_is_granted_is_answered_by_the_change_itself_and_others_hear_who_it_was_for() {
+    let (mut viewer, frame) = watching(&[0, -308]);
+    assert_eq!(say(&mut viewer, &wish((120, 80))), [Said::Resize((120, 80))]);
+    let larger = Frame::blank_after(120, 80, frame.serial()).wished();
+    assert_eq!(viewer.wanted(&larger), None, "it may be the answer");
+    viewer.resized(SizeStatus::Done, (120, 80));
+    assert_eq!(viewer.output(), 0);
+    let wanted = viewer.wanted(&larger).unwrap();
+    assert_eq!(size_told(&send(&mut viewer, &larger, &wanted)), [1, 0, 120, 80]);
+    let (mut other, _) = watching(&[0, -223, -308]);
+    let wanted = other.wanted(&larger).unwrap();
+    assert_eq!(size_told(&send(&mut other, &larger, &wanted)), [2, 0, 120, 80]);
+    // The size that there is already.
+    say(&mut viewer, &wish((120, 80)));
+    viewer.resized(SizeStatus::Done, (120, 80));
+    assert_eq!(size_told(&viewer.take_output()), [1, 0, 120, 80]);
+}
+
+#[test]
+fn an_update_that_was_begun_before_the_wish_was_granted_does_not_answer_it() {
+    let (mut viewer, frame) = watching(&[0, -308]);
+    let changed = drawn(&frame, area(0, 0, 5, 5));
+    let begun = viewer.wanted(&changed).unwrap();
+    say(&mut viewer, &wish((120, 80)));
+    viewer.resized(SizeStatus::Done, (120, 80));
+    assert_eq!(send(&mut viewer, &changed, &begun), [0, 0, 0, 1], "pixels of the old screen");
+    say(&mut viewer, &request(1, [0, 0, 100, 70]));
+    let larger = Frame::blank_after(120, 80, changed.serial()).wished();
+    let wanted = viewer.wanted(&larger).unwrap();
+    assert_eq!(size_told(&send(&mut viewer, &larger, &wanted)), [1, 0, 120, 80]);
+    // Granted, and back again before it was told.
+    say(&mut viewer, &[&wish((100, 70))[..], &request(1, [0, 0, 120, 80])].concat());
+    viewer.resized(SizeStatus::Done, (100, 70));
+    let wanted = viewer.wanted(&larger).unwrap();
+    assert_eq!(size_told(&send(&mut viewer, &larger, &wanted)[..36]), [1, 0, 120, 80]);
+}
+
+#[test]
+fn every_wish_has_one_answer() {
+    let (mut viewer, frame) = watching(&[0, -308]);
+    let said = say(&mut viewer, &[wish((1, 1)), wish((2, 2)), wish((3, 3))].concat());
+    assert_eq!(said, [(1, 1), (2, 2), (3, 3)].map(Said::Resize));
+    viewer.resized(SizeStatus::NoResources, (100, 70));
+    let told: Vec<_> = viewer.take_output().chunks(36).map(size_told).collect();
+    assert_eq!(told, [[1, 4, 100, 70], [1, 4, 100, 70], [1, 2, 100, 70]]);
+    let two = [&[251, 0, 0, 9, 0, 9, 2, 0][..], &[0; 32]].concat();
+    let none = [251, 0, 0, 9, 0, 9, 0, 0];
+    for bad in [&two[..], &none[..], &wish((0, 9))[..]] {
+        assert_eq!(say(&mut viewer, bad), [Said::Nothing]);
+        assert_eq!(size_told(&viewer.take_output()), [1, 3, 100, 70]);
+    }
+    assert_eq!(viewer.wanted(&frame), None);
+    // Nobody told it that it may.
+    let (mut silent, _) = watching(&[0, -223]);
+    assert_eq!(say(&mut silent, &wish((120, 80))), [Said::Nothing]);
+    assert_eq!(silent.output(), 0);
 }

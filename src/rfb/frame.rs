@@ -22,6 +22,7 @@ pub struct Frame {
     width: u16,
     height: u16,
     serial: u64,
+    is_wished: bool,
     /// Row by row.
     tiles: Vec<Tile>,
 }
@@ -77,7 +78,17 @@ impl Frame {
         let black: Arc<[u8]> = vec![0; TILE_BYTES].into();
         let count = usize::from(width.div_ceil(TILE)) * usize::from(height.div_ceil(TILE));
         let tile = Tile { pixels: black, changed: serial + 1, before: 0, part: Part::WHOLE };
-        Self { width, height, serial: serial + 1, tiles: vec![tile; count] }
+        Self { width, height, serial: serial + 1, is_wished: false, tiles: vec![tile; count] }
+    }
+
+    /// The same picture, of a size that a viewer wished for.
+    pub fn wished(self) -> Self {
+        Self { is_wished: true, ..self }
+    }
+
+    /// Whether a viewer wished for its size.
+    pub fn is_wished(&self) -> bool {
+        self.is_wished
     }
 
     /// In pixels.

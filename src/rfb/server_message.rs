@@ -2,6 +2,7 @@
 
 use super::client_message::{Area, FENCE, MAX_FENCE, Screen};
 use super::encoding::EXTENDED_DESKTOP_SIZE;
+use super::resize::{Reason, SizeStatus};
 use super::server_handshake::ServerInit;
 
 /// EndOfContinuousUpdates (rfbproto), which is nothing but its type.
@@ -33,15 +34,20 @@ pub(super) fn fence(flags: u32, payload: &[u8], out: &mut Vec<u8>) {
     out.extend(payload);
 }
 
-/// A framebuffer update of one ExtendedDesktopSize rectangle: the server says (reason 0) what size there is (status 0).
-pub(super) fn desktop_size(screen: &Screen, out: &mut Vec<u8>) {
-    size_rectangle(screen, [0, 0], out);
+/// A framebuffer update of one ExtendedDesktopSize rectangle: what size there is, and why.
+pub(super) fn desktop_size(screen: &Screen, reason: Reason, out: &mut Vec<u8>) {
+    size_rectangle(screen, reason, SizeStatus::Done, out);
 }
 
-fn size_rectangle(screen: &Screen, [reason, status]: [u16; 2], out: &mut Vec<u8>) {
+/// The same as an answer to this viewer, with the size as it is.
+pub(super) fn resize_answer(screen: &Screen, status: SizeStatus, out: &mut Vec<u8>) {
+    size_rectangle(screen, Reason::ThisViewer, status, out);
+}
+
+fn size_rectangle(screen: &Screen, reason: Reason, status: SizeStatus, out: &mut Vec<u8>) {
     let (width, height) = (screen.area.width, screen.area.height);
     update(1, out);
-    rectangle(Area { x: reason, y: status, width, height }, EXTENDED_DESKTOP_SIZE, out);
+    rectangle(Area { x: reason.code(), y: status.code(), width, height }, EXTENDED_DESKTOP_SIZE, out);
     out.extend([1, 0, 0, 0]);
     out.extend(screen.id.to_be_bytes());
     out.extend([0, 0, width, height].into_iter().flat_map(u16::to_be_bytes));
@@ -62,7 +68,7 @@ pub fn server_init(init: &ServerInit, name: &str) -> Vec<u8> {
 /// administratively prohibited), and the size as it is.
 pub fn resize_prohibited(screen: &Screen) -> Vec<u8> {
     let mut out = Vec::with_capacity(36);
-    size_rectangle(screen, [1, 1], &mut out);
+    resize_answer(screen, SizeStatus::Prohibited, &mut out);
     out
 }
 

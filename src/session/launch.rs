@@ -238,8 +238,11 @@ impl Ground {
                 tmp: runtime.tmp(),
                 devtools_ports: Arc::clone(&site.devtools_ports),
             };
-            let (width, height) = (parts.display.width, parts.display.height);
-            let screen = Screen { width, height, variables: Box::new(move || display.variables()) };
+            let sized = display.clone();
+            let screen = Screen {
+                size: Box::new(move || sized.size()),
+                variables: Box::new(move || display.variables()),
+            };
             let chromium = Arc::new(Chromium::new(config.clone(), confinement.clone(), places, screen));
             facts.devtools = Some(chromium.devtools());
             facts.profile_resets = Some(chromium.profile_resets());

@@ -307,6 +307,7 @@ fn record(row: SessionRow) -> Option<SessionRecord> {
         automations: 0,
         tab_crashes: 0,
         display: None,
+        display_size: None,
         devtools_port: None,
     })
 }
@@ -357,6 +358,7 @@ mod tests {
             automations: 0,
             tab_crashes: 0,
             display: None,
+            display_size: None,
             devtools_port: None,
         }
     }

@@ -51,6 +51,8 @@ pub struct SessionRecord {
     pub tab_crashes: u64,
     /// The X display, `:N`, while one is up.
     pub display: Option<String>,
+    /// Its width and height in pixels.
+    pub display_size: Option<(u16, u16)>,
     /// The DevTools port on loopback, while a browser is up.
     pub devtools_port: Option<u16>,
 }

@@ -173,6 +173,7 @@ impl Spec {
             automations: 0,
             tab_crashes: 0,
             display: None,
+            display_size: None,
             devtools_port: None,
         }
     }
@@ -249,7 +250,13 @@ pub(super) mod tests {
             exit_when_ended: false,
             id: "default".parse().unwrap(),
             user: None,
-            display: display::Config { xvfb: "/usr/bin/Xvfb".into(), width: 800, height: 600, depth: 24 },
+            display: display::Config {
+                xvfb: "/usr/bin/Xvfb".into(),
+                width: 800,
+                height: 600,
+                max_size: None,
+                depth: 24,
+            },
             rfb: RfbSource::X11vnc { program: "/usr/bin/x11vnc".into() },
             browser: Some(browser::Config {
                 program: "/usr/bin/chromium".into(),

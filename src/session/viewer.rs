@@ -222,6 +222,7 @@ impl Session {
             viewers: self.viewers(),
             automations: counts.automations.load(Ordering::Relaxed),
             tab_crashes: counts.tab_crashes.load(Ordering::Relaxed),
+            display_size: display.as_ref().and(facts.display.as_ref()).map(crate::display::Display::size),
             display: display.map(|address| format!(":{}", address.number)),
             devtools_port: self.devtools().map(Endpoint::port),
         }

@@ -497,7 +497,13 @@ mod tests {
         };
         AdsPower::new(Params {
             config,
-            display: display::Config { xvfb: "/nonexistent".into(), width: 1, height: 1, depth: 24 },
+            display: display::Config {
+                xvfb: "/nonexistent".into(),
+                width: 1,
+                height: 1,
+                max_size: None,
+                depth: 24,
+            },
             state_dir: dir.join("state"),
             runtime_dir: dir.join("run"),
             shm_bytes: 0,

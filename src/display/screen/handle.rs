@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::super::xvfb::Display;
+use super::resizing::{Wish, Wishes};
 use super::watcher::{News, Watcher};
-use crate::rfb::{Cursor, Frame};
+use crate::rfb::{Cursor, Frame, SizeStatus};
 
 /// Acts that may wait for the X server. A viewer waits with more.
 const ACTS: usize = 256;
@@ -45,6 +46,8 @@ pub struct Screen {
     cursor: watch::Receiver<Arc<Cursor>>,
     text: watch::Receiver<Option<Arc<str>>>,
     acts: mpsc::Sender<Act>,
+    /// None where nobody may have another size.
+    wishes: Option<Wishes>,
     interest: Interest,
 }
 
@@ -68,6 +71,7 @@ impl Screen {
         let cursor = watch::Sender::new(Arc::default());
         let text = watch::Sender::new(None);
         let (acts, inbox) = mpsc::channel(ACTS);
+        let wishes = Wishes::default();
         let none = || Arc::new(watch::Sender::new(0));
         let counter = || Arc::new(watch::Sender::new(0));
         let interest = Interest { looking: none(), waiting: none(), asked: counter(), answered: counter() };
@@ -76,10 +80,11 @@ impl Screen {
             cursor: cursor.subscribe(),
             text: text.subscribe(),
             acts,
+            wishes: (!display.bounds().is_fixed()).then(|| wishes.clone()),
             interest: interest.clone(),
         };
         let news = News { frame, cursor, text };
-        (screen, ScreenTask(Watcher::new(display, interval, news, inbox, interest)))
+        (screen, ScreenTask(Watcher::new(display, interval, news, (inbox, wishes), interest)))
     }
 
     /// Begins to look on, until what this gives is dropped.
@@ -90,6 +95,22 @@ impl Screen {
     /// Does something on the screen, as soon as the X server takes it. Whether there is anybody to do it.
     pub async fn act(&self, act: Act) -> bool {
         self.acts.send(act).await.is_ok()
+    }
+
+    /// Asks for another width and height, and tells what came of it; the frame is of the new size by then.
+    pub fn resize(&self, size: (u16, u16)) -> impl Future<Output = SizeStatus> + Send + use<> {
+        let (answer, answered) = oneshot::channel();
+        let is_allowed = self.wishes.is_some();
+        if let Some(wishes) = &self.wishes {
+            wishes.put(Wish { size, answer });
+        }
+        async move {
+            match answered.await {
+                Ok(status) => status,
+                Err(_dropped) if is_allowed => SizeStatus::NoResources,
+                Err(_dropped) => SizeStatus::Prohibited,
+            }
+        }
     }
 }
 

@@ -12,6 +12,7 @@
 //! | `clipboard.rs` | what was copied, there or by a viewer |
 //! | `input.rs` | keys and buttons through XTEST |
 //! | `keyboard.rs` | which keys make a keysym |
+//! | `resizing.rs` | wishes for another size, until it is their turn |
 //!
 //! **Invariant:** with nobody looking nothing is asked of the X server and no timer runs.
 
@@ -21,6 +22,7 @@ pub(super) mod damage;
 mod handle;
 mod input;
 mod keyboard;
+mod resizing;
 mod watcher;
 
 pub use handle::{Act, Look, Screen, ScreenTask};

@@ -13,14 +13,16 @@ use x11rb_protocol::protocol::{Event, xproto};
 
 use super::super::client::{self, Client};
 use super::super::framebuffer::{self, Framebuffer, Rows};
+use super::super::randr;
 use super::super::xvfb::Display;
 use super::clipboard::Clipboard;
 use super::cursor::cursor;
 use super::damage::Damage;
 use super::handle::{Act, Interest};
 use super::input::Input;
+use super::resizing::{Resizing, Wish, Wishes};
 use crate::errors::chain;
-use crate::rfb::{Cursor, Frame};
+use crate::rfb::{Cursor, Frame, SizeStatus};
 
 /// For the X server to let us in and tell what it has.
 const OPEN_DEADLINE: Duration = Duration::from_secs(5);
@@ -35,6 +37,7 @@ pub(super) struct Watcher {
     interval: Duration,
     news: News,
     inbox: mpsc::Receiver<Act>,
+    resizing: Resizing,
     interest: Interest,
 }
 
@@ -61,6 +64,10 @@ struct Server {
     client: Client,
     root: u32,
     screen: Framebuffer,
+    /// Width and height, no larger than the framebuffer.
+    size: (u16, u16),
+    /// Whether it may be another one.
+    is_resized: bool,
     rows: Rows,
     input: Input,
     clipboard: Clipboard,
@@ -77,10 +84,10 @@ impl Watcher {
         display: Display,
         interval: Duration,
         news: News,
-        inbox: mpsc::Receiver<Act>,
+        (inbox, wishes): (mpsc::Receiver<Act>, Wishes),
         interest: Interest,
     ) -> Self {
-        Self { display, interval, news, inbox, interest }
+        Self { display, interval, news, inbox, resizing: Resizing::new(wishes), interest }
     }
 
     /// For ever: servers come and go.
@@ -102,12 +109,15 @@ impl Watcher {
 
     /// What viewers do meanwhile is done nowhere.
     async fn wait_for_server(&mut self) {
+        let mut wished = self.resizing.watch();
         let mut asked = self.interest.asked.subscribe();
         loop {
             self.interest.answered.send_replace(*asked.borrow_and_update());
+            self.resizing.forget();
             tokio::select! {
                 biased;
                 Some(_act) = self.inbox.recv() => {}
+                _ = wished.changed() => {}
                 _ = asked.changed() => {}
                 () = self.display.up() => return,
             }
@@ -115,12 +125,14 @@ impl Watcher {
     }
 
     async fn serve(&mut self, server: &mut Server) -> Result<std::convert::Infallible, Error> {
-        let (width, height) = server.screen.size();
+        let (width, height) = server.size;
+        self.display.note_size(server.size);
         let last = self.news.frame.borrow().serial();
         self.news.frame.send_replace(Arc::new(Frame::blank_after(width, height, last)));
         let mut looking = self.interest.looking.subscribe();
         let mut waiting = self.interest.waiting.subscribe();
         let mut asked = self.interest.asked.subscribe();
+        let mut wished = self.resizing.watch();
         loop {
             server.report_damage(*looking.borrow_and_update() > 0);
             if std::mem::take(&mut server.client.cursor_changed) && *looking.borrow() > 0 {
@@ -134,6 +146,13 @@ impl Watcher {
                 self.take_frame(server)?;
                 self.interest.answered.send_replace(number);
             }
+            if let Some(wish) = self.resizing.take(Instant::now()) {
+                self.resize(server, wish).await?;
+            }
+            if std::mem::take(&mut server.is_resized) {
+                let size = randr::size(&mut server.client, server.root).await?;
+                self.show_size(server, size, false).await?;
+            }
             let is_wanted = *waiting.borrow_and_update() > 0 && !server.client.drawn.is_empty();
             if is_wanted && server.due <= Instant::now() {
                 self.take_frame(server)?;
@@ -143,6 +162,7 @@ impl Watcher {
             }
             server.client.flush().await?;
             let is_wanted = *waiting.borrow_and_update() > 0 && !server.client.drawn.is_empty();
+            let wish_due = self.resizing.due(Instant::now());
             tokio::select! {
                 heard = server.client.heard() => {
                     heard.map_err(Error::from)?;
@@ -154,6 +174,8 @@ impl Watcher {
                         server.act(act);
                     }
                 }
+                _ = wished.changed() => {}
+                () = sleep_until(wish_due.unwrap_or_else(Instant::now)), if wish_due.is_some() => {}
                 // Neither sender goes before this task.
                 _ = looking.changed() => {}
                 _ = asked.changed() => {}
@@ -163,15 +185,55 @@ impl Watcher {
         }
     }
 
-    /// Looks at what was drawn on, and publishes a frame if anything is different there.
+    /// Sees to a viewer's wish for another size.
+    async fn resize(&self, server: &mut Server, wish: Wish) -> Result<(), Error> {
+        let nearest = self.display.bounds().nearest(wish.size);
+        if nearest != server.size {
+            let size = randr::resize(&mut server.client, server.root, nearest).await?;
+            server.hear_all()?;
+            self.show_size(server, size, size == wish.size).await?;
+        }
+        let is_done = server.size == wish.size;
+        wish.answered(if is_done { SizeStatus::Done } else { SizeStatus::NoResources });
+        Ok(())
+    }
+
+    /// Goes on with a screen of the size that the X server says it has.
+    async fn show_size(&self, server: &mut Server, size: (u16, u16), is_wished: bool) -> Result<(), Error> {
+        let (old, most) = (server.size, server.screen.size());
+        let (width, height) = (size.0.clamp(1, most.0), size.1.clamp(1, most.1));
+        if (width, height) == old {
+            return Ok(());
+        }
+        server.size = (width, height);
+        self.display.note_size(server.size);
+        randr::stretch_windows(&mut server.client, server.root, old, server.size).await?;
+        server.client.drawn = Damage::all(width, height);
+        let last = self.news.frame.borrow().serial();
+        let blank = Frame::blank_after(width, height, last);
+        let blank = if is_wished { blank.wished() } else { blank };
+        let frame = self.look(server, &blank)?.unwrap_or(blank);
+        self.news.frame.send_replace(Arc::new(frame));
+        Ok(())
+    }
+
+    /// Publishes a frame if anything is different where something was drawn.
     fn take_frame(&self, server: &mut Server) -> Result<(), Error> {
         let before = Arc::clone(&self.news.frame.borrow());
+        if let Some(frame) = self.look(server, &before)? {
+            self.news.frame.send_replace(Arc::new(frame));
+        }
+        Ok(())
+    }
+
+    /// Looks at what was drawn on since the frame `before`; gives another one if anything is different there.
+    fn look(&self, server: &mut Server, before: &Frame) -> Result<Option<Frame>, Error> {
         let mut frame: Option<Frame> = None;
         let mut is_read = false;
         for area in server.client.drawn.take() {
             is_read = true;
             let strip = server.screen.read(area, &mut server.rows).map_err(framebuffer::Error::from)?;
-            let current = frame.as_ref().unwrap_or(&before);
+            let current = frame.as_ref().unwrap_or(before);
             // Each strip makes a frame of its own, of which only the last is shown: nobody has seen one between.
             if let Some(next) = current.with(&[strip]) {
                 frame = Some(next);
@@ -182,10 +244,7 @@ impl Watcher {
         if is_read {
             server.due = Instant::now() + self.interval;
         }
-        if let Some(frame) = frame {
-            self.news.frame.send_replace(Arc::new(frame));
-        }
-        Ok(())
+        Ok(frame)
     }
 }
 
@@ -201,13 +260,17 @@ impl Server {
         let input = Input::new(&mut client, root).await?;
         let window = client.setup().resource_id_base | WINDOW;
         let clipboard = Clipboard::open(&mut client, root, window).await?;
-        let (width, height) = screen.size();
+        randr::watch(&mut client, root);
+        let (most, now) = (screen.size(), randr::size(&mut client, root).await?);
+        let (width, height) = (now.0.clamp(1, most.0), now.1.clamp(1, most.1));
         client.drawn = Damage::all(width, height);
         client.cursor_changed = true;
         Ok(Self {
             client,
             root,
             screen,
+            size: (width, height),
+            is_resized: false,
             rows: Rows::default(),
             input,
             clipboard,
@@ -230,7 +293,7 @@ impl Server {
                     level: ReportLevel::RAW_RECTANGLES,
                 });
                 self.damage = Some(damage);
-                let (width, height) = self.screen.size();
+                let (width, height) = self.size;
                 self.client.drawn = Damage::all(width, height);
                 self.client.cursor_changed = true;
             }
@@ -257,6 +320,7 @@ impl Server {
                 major = error.major_opcode,
                 "the X server refused a request"
             ),
+            Event::RandrScreenChangeNotify(_) => self.is_resized = true,
             event => self.unheard.push(event),
         }
     }

@@ -21,7 +21,7 @@ use crate::rfb::connection::{NATIVE, Said, Wanted};
 use crate::rfb::encode::{self, Encoded};
 use crate::rfb::flow::Flow;
 use crate::rfb::refresh::Refresh;
-use crate::rfb::{Access, Connection, Cursor, Frame, ServerInit};
+use crate::rfb::{Access, Connection, Cursor, Frame, ServerInit, SizeStatus};
 
 /// The first frame is of the display's making and not of the picture's.
 const NO_PICTURE: u64 = 1;
@@ -102,6 +102,7 @@ where
         frame,
         cursor: None,
         encoding: None,
+        resizing: None,
         freshness: Freshness::Unknown,
         texts,
     };
@@ -126,6 +127,8 @@ struct Viewer<'a> {
     /// The pointer's image as the viewer has it.
     cursor: Option<Arc<Cursor>>,
     encoding: Option<Encoding>,
+    /// What comes of the size that it wished for.
+    resizing: Option<BoxFuture<'static, SizeStatus>>,
     freshness: Freshness,
     /// What is copied on the display.
     texts: watch::Receiver<Option<Arc<str>>>,
@@ -173,7 +176,8 @@ impl Viewer<'_> {
             let owed = owed.map(tokio::time::Instant::from_std);
             // With much of it waiting there is something on its way, which is taken or too slow: this ends.
             let may_hear = self.connection.output() <= MOST_OUTPUT;
-            let Self { look, lane, encoding, freshness, texts, frame, cursor, connection, .. } = &mut *self;
+            let Self { look, lane, encoding, resizing, freshness, texts, frame, cursor, connection, .. } =
+                &mut *self;
             let seen = connection.seen().max(frame.serial());
             tokio::select! {
                 biased;
@@ -199,6 +203,11 @@ impl Viewer<'_> {
                     if let Err(error) = self.send(pixels) {
                         return NativeEnd::Encoding(error);
                     }
+                }
+                status = resized(resizing), if resizing.is_some() => {
+                    self.resizing = None;
+                    let frame = self.look.frame();
+                    self.connection.resized(status, (frame.width(), frame.height()));
                 }
                 Ok(()) = texts.changed(), if is_free => {
                     let text = texts.borrow_and_update().clone();
@@ -314,6 +323,10 @@ impl Viewer<'_> {
                     self.activity.touch(Instant::now());
                     copy(self.look.screen(), text).await;
                 }
+                Said::Resize(size) => {
+                    self.activity.touch(Instant::now());
+                    self.resizing = Some(self.look.screen().resize(size).boxed());
+                }
                 Said::Drawn(number) => self.flow.acknowledged(number, Instant::now()),
             }
         }
@@ -361,6 +374,13 @@ async fn fresh(freshness: &mut Freshness) {
 async fn encoded(encoding: &mut Option<Encoding>) -> Result<Vec<Encoded>, encode::Error> {
     match encoding {
         Some(encoding) => (&mut encoding.pixels).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn resized(resizing: &mut Option<BoxFuture<'static, SizeStatus>>) -> SizeStatus {
+    match resizing {
+        Some(resizing) => resizing.await,
         None => std::future::pending().await,
     }
 }
