@@ -88,8 +88,9 @@ export class Connection {
     attempt.rfb = rfb;
     rfb.background = 'transparent';
     rfb.resizeSession = false;
-    rfb.showDotCursor = true;
     rfb.viewOnly = grant.role !== 'controller';
+    // Where the pointer is somebody else's, a dot says what a press would take over; a spectator has none of its own.
+    rfb.showDotCursor = !rfb.viewOnly;
     rfb.addEventListener('connect', () => this.#awaitPicture(attempt, grant));
     rfb.addEventListener('disconnect', (event) => {
       if (!event.detail.clean && socket.readyState < WebSocket.CLOSED) this.#finish(attempt, garbled());

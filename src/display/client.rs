@@ -3,12 +3,14 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
+use tokio::time::timeout;
 use x11rb_protocol::errors::ParseError;
 use x11rb_protocol::protocol::xproto::{QueryExtensionRequest, Setup};
-use x11rb_protocol::protocol::{Event, damage, randr, xfixes, xtest};
+use x11rb_protocol::protocol::{Event, damage, randr, xfixes, xkb, xtest};
 use x11rb_protocol::x11_utils::{
     ExtInfoProvider, ExtensionInformation, ReplyRequest, Request, TryParse as _, VoidRequest,
 };
@@ -16,6 +18,7 @@ use x11rb_protocol::x11_utils::{
 use super::auth::Cookie;
 use super::connection::{self, shake_hands};
 use super::screen::damage::{Damage, area_of};
+use super::screen::layout::bits;
 use super::xvfb::Display;
 
 /// Every reply, event and error begins with a packet of this size (X protocol, "Encoding").
@@ -31,11 +34,15 @@ const LONGEST: usize = (1 << 20) + 1024;
 const MOST_EVENTS: usize = 4096;
 /// Bytes taken at once: a burst of some hundred events.
 const READ: usize = 16 * 1024;
+/// For an answer, and for what is sent to be taken. A server answers in microseconds; a program may have it for itself for a
+/// while (GrabServer).
+const ANSWER_DEADLINE: Duration = Duration::from_secs(3);
 
 /// Extensions that are used, in the order of [`Client::extensions`].
-const EXTENSIONS: [&str; 4] = [
+const EXTENSIONS: [&str; 5] = [
     damage::X11_EXTENSION_NAME,
     xfixes::X11_EXTENSION_NAME,
+    xkb::X11_EXTENSION_NAME,
     xtest::X11_EXTENSION_NAME,
     randr::X11_EXTENSION_NAME,
 ];
@@ -63,6 +70,9 @@ pub(super) enum Error {
     /// More events than anybody could have made in that time.
     #[error("the X server sent over {MOST_EVENTS} events before an answer")]
     Flood,
+    /// It is stopped, or has no time for this connection.
+    #[error("the X server did not answer within {} s", ANSWER_DEADLINE.as_secs())]
+    Slow,
     /// It lacks an extension.
     #[error("the X server has no {0}")]
     Missing(&'static str),
@@ -96,6 +106,10 @@ pub(super) struct Client {
     pub(super) drawn: Damage,
     /// Whether the pointer's image is another one.
     pub(super) cursor_changed: bool,
+    /// Whether keys make something else than before.
+    pub(super) keys_changed: bool,
+    /// The modifiers that are locked, as bits.
+    pub(super) locked: u8,
     /// Whether any event came that [`Client::heard`] has not told of.
     is_news: bool,
 }
@@ -148,6 +162,8 @@ impl Client {
             events: VecDeque::new(),
             drawn: Damage::default(),
             cursor_changed: false,
+            keys_changed: false,
+            locked: 0,
             is_news: false,
         }
     }
@@ -161,20 +177,26 @@ impl Client {
         self.put(request);
     }
 
-    /// Sends what was told.
+    /// Sends what was told. Not cancel safe.
     pub(super) async fn flush(&mut self) -> Result<(), Error> {
-        self.stream.write_all(&self.out).await?;
+        let sent = timeout(ANSWER_DEADLINE, self.stream.write_all(&self.out)).await;
+        sent.map_err(|_slow| Error::Slow)??;
         self.out.clear();
         Ok(())
     }
 
-    /// A request and its reply. Not cancel safe.
+    /// A request and its reply, within [`ANSWER_DEADLINE`]. Not cancel safe.
     ///
     /// # Errors
     /// [`Error::Refused`] and [`Error::TooLarge`], after which the connection is as good as before; others end it.
     pub(super) async fn ask<R: ReplyRequest>(&mut self, request: R) -> Result<R::Reply, Error> {
         let sequence = self.put(request);
         self.flush().await?;
+        let answer = timeout(ANSWER_DEADLINE, self.answer(sequence)).await;
+        Ok(R::Reply::try_parse(&answer.map_err(|_slow| Error::Slow)??)?.0)
+    }
+
+    async fn answer(&mut self, sequence: u16) -> Result<Vec<u8>, Error> {
         loop {
             while let Some(message) = self.take()? {
                 match message.first() {
@@ -182,7 +204,7 @@ impl Client {
                         if length_of(&message) > message.len() {
                             return Err(Error::TooLarge);
                         }
-                        return Ok(R::Reply::try_parse(&message)?.0);
+                        return Ok(message);
                     }
                     Some(&ERROR) if sequence_of(&message) == sequence => return Err(refused(&message)),
                     _ => self.keep(&message)?,
@@ -234,6 +256,8 @@ impl Client {
         match Event::parse(message, &self.extensions)? {
             Event::DamageNotify(damage::NotifyEvent { area, .. }) => self.drawn.add(area_of(area)),
             Event::XfixesCursorNotify(_) => self.cursor_changed = true,
+            Event::XkbMapNotify(_) | Event::XkbNewKeyboardNotify(_) => self.keys_changed = true,
+            Event::XkbStateNotify(event) => self.locked = bits(event.locked_mods),
             _ if self.events.len() >= MOST_EVENTS => return Err(Error::Flood),
             event => self.events.push_back(event),
         }
@@ -411,6 +435,20 @@ mod tests {
         assert!(client.ready_event().unwrap().is_none());
         let expected = crate::rfb::client_message::Area { x: 3, y: 4, width: 5, height: 6 };
         assert_eq!(client.drawn.take().collect::<Vec<_>>(), [expected]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_answers_nothing_or_takes_nothing_is_given_up_in_time() {
+        let (mut client, mut server) = client();
+        let answer = client.ask(GetInputFocusRequest).await.map(drop);
+        assert!(matches!(answer, Err(Error::Slow)), "{answer:?}");
+        // News is no answer.
+        server.write_all(&packet(34, 1, 0)).await.unwrap();
+        let answer = client.ask(GetInputFocusRequest).await.map(drop);
+        assert!(matches!(answer, Err(Error::Slow)), "{answer:?}");
+        // More than the socket holds.
+        client.out.resize(4 << 20, 0);
+        assert!(matches!(client.flush().await, Err(Error::Slow)));
     }
 
     #[tokio::test]

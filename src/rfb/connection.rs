@@ -13,6 +13,7 @@ use super::encoding as enc;
 use super::error::DecodeError;
 use super::frame::{Frame, intersection};
 use super::held_input::{HeldInput, Noted};
+use super::painted::Overlay;
 use super::pixel_format::PixelFormat;
 use super::policy::{self, Access, Verdict};
 use super::resize::{Reason, SizeStatus, Wish, is_one_screen};
@@ -64,8 +65,9 @@ pub struct Wanted {
     pub class: Class,
     /// Which, as rectangles that do not overlap. Empty where only the size of the screen is told.
     pub areas: Vec<Area>,
-    /// The frame that the viewer has then.
+    /// The frame that the viewer has then, and the pointer in it.
     seen: u64,
+    overlay: Option<Overlay>,
     resize: bool,
     /// Whether it tells that the viewer's wish for another size was granted. An update that was begun before knows nothing of it.
     grants: bool,
@@ -91,8 +93,11 @@ pub struct Connection {
     /// Width and height as the viewer knows them.
     size: (u16, u16),
     wish: Wish,
-    /// The frame that it has.
+    /// The frame that it has, and the pointer that is painted in it.
     seen: u64,
+    overlay: Option<Overlay>,
+    /// The keyboard's lights, as they are told to viewers.
+    leds: u8,
     request: Option<Request>,
     continuous: bool,
     announced: Announced,
@@ -120,6 +125,7 @@ struct Announced {
     fence: bool,
     qemu_key: bool,
     extended_mouse: bool,
+    leds: Option<u8>,
     /// ExtendedDesktopSize is told at the first request after each SetEncodings (rfbproto).
     size: bool,
 }
@@ -136,6 +142,8 @@ impl Connection {
             size,
             wish: Wish::None,
             seen: 0,
+            overlay: None,
+            leds: 0,
             request: None,
             continuous: false,
             announced: Announced::default(),
@@ -377,6 +385,11 @@ impl Connection {
         if let Some(whole) = self.request.and_then(|request| request.whole).filter(|_| !resize) {
             areas = with(areas, intersection(whole, frame.area()));
         }
+        // One that has the pointer painted elsewhere, or has it or not and is to have it otherwise.
+        let moved = [self.overlay, frame.overlay()].into_iter().flatten();
+        for overlay in moved.filter(|_| !resize && self.overlay != frame.overlay()) {
+            areas = with(areas, intersection(overlay.area, frame.area()));
+        }
         // A viewer that cannot be told of another size sees what of it fits.
         let areas: Vec<Area> = areas.into_iter().filter_map(|area| intersection(area, told)).collect();
         let announces = self.announces();
@@ -384,16 +397,17 @@ impl Connection {
             return None;
         }
         let class = Class::new(self.format, &self.encodings);
-        let seen = if resize { 0 } else { frame.serial() };
+        let (seen, overlay) = if resize { (0, None) } else { (frame.serial(), frame.overlay()) };
         let grants = self.wish == Wish::Granted;
-        Some(Wanted { class, areas, seen, resize, grants, refresh: false })
+        Some(Wanted { class, areas, seen, overlay, resize, grants, refresh: false })
     }
 
     /// An update that makes `areas` of `frame` exact. Only for a viewer that waits.
     pub fn refresh(&self, frame: &Frame, areas: Vec<Area>) -> Option<Wanted> {
         let areas = areas.into_iter().filter_map(|area| intersection(area, frame.area())).collect();
         let class = Class::new(self.format, &self.encodings).lossless();
-        let wanted = Wanted { class, areas, seen: self.seen, resize: false, grants: false, refresh: true };
+        let (seen, overlay) = (self.seen, self.overlay);
+        let wanted = Wanted { class, areas, seen, overlay, resize: false, grants: false, refresh: true };
         (self.is_waiting() && !wanted.areas.is_empty()).then_some(wanted)
     }
 
@@ -402,6 +416,16 @@ impl Connection {
         (self.lists(enc::QEMU_KEY) && !qemu_key)
             || (self.lists(enc::EXTENDED_MOUSE_BUTTONS) && !extended_mouse)
             || (self.lists(enc::EXTENDED_DESKTOP_SIZE) && (!size || self.wish == Wish::Granted))
+            || self.untold_leds().is_some()
+    }
+
+    /// The keyboard's lights are these now, as bits: 1 Scroll Lock, 2 Num Lock, 4 Caps Lock.
+    pub fn light(&mut self, leds: u8) {
+        self.leds = leds;
+    }
+
+    fn untold_leds(&self) -> Option<u8> {
+        (self.lists(enc::LED_STATE) && self.announced.leds != Some(self.leds)).then_some(self.leds)
     }
 
     /// Notes that the update is being made. What the viewer asks for from now on, another one answers.
@@ -420,7 +444,7 @@ impl Connection {
         if !pixels.is_empty() {
             message::update(pixels.len(), &mut head);
         }
-        self.seen = wanted.seen;
+        (self.seen, self.overlay) = (wanted.seen, wanted.overlay);
         let head = (!head.is_empty()).then(|| Bytes::from(head));
         head.into_iter().chain(pixels.iter().map(|encoded| encoded.bytes.clone())).collect()
     }
@@ -440,6 +464,12 @@ impl Connection {
         if !empty.is_empty() {
             message::update(empty.len(), out);
             empty.into_iter().for_each(|number| message::rectangle(Area::default(), number, out));
+        }
+        if let Some(leds) = self.untold_leds() {
+            message::update(1, out);
+            message::rectangle(Area::default(), enc::LED_STATE, out);
+            out.push(leds);
+            self.announced.leds = Some(leds);
         }
         let is_granted = wanted.grants && self.wish == Wish::Granted;
         let reason = match (is_granted, resize && frame.is_wished()) {
@@ -469,11 +499,6 @@ impl Connection {
         let mut out = Vec::new();
         message::fence(message::FENCE_REQUEST | message::FENCE_BLOCK_BEFORE, &number.to_be_bytes(), &mut out);
         out
-    }
-
-    /// What lets go of all that the viewer holds.
-    pub fn releases(&mut self) -> Vec<ClientMessage> {
-        self.held.releases()
     }
 }
 

@@ -5,8 +5,10 @@ use bytes::Bytes;
 use super::client_message::{Area, ClientMessage, PointerForm, Screen};
 use super::clipboard;
 use super::connection::{Connection, CursorForm, Said, Wanted};
+use super::cursor::Cursor;
 use super::encode::Encoded;
 use super::frame::{Frame, PIXEL, Strip};
+use super::painted::Pointer;
 use super::policy::Access;
 use super::resize::SizeStatus;
 
@@ -168,11 +170,57 @@ fn a_spectator_does_nothing_and_its_wish_for_another_size_is_refused() {
     let mut spectator = connection(Access::ViewOnly, &[0, -308]);
     assert_eq!(say(&mut spectator, &[&key[..], &resize].concat()), [Said::Nothing, Said::Nothing]);
     assert_eq!(spectator.take_output()[..8], [0, 0, 0, 1, 0, 1, 0, 1]);
-    assert_eq!(spectator.releases(), []);
     let mut controller = connection(Access::Full, &[0]);
     let pressed = ClientMessage::Key { down: true, keysym: 97 };
     assert_eq!(say(&mut controller, &key), [Said::Input(pressed)]);
-    assert_eq!(controller.releases(), [ClientMessage::Key { down: false, keysym: 97 }]);
+}
+
+#[test]
+fn the_keyboards_lights_are_told_with_an_update_when_they_change_to_viewers_that_ask_for_them() {
+    let frame = Frame::blank(100, 70);
+    let mut viewer = connection(Access::Full, &[0, -261, -312, -313]);
+    say(&mut viewer, &CONTINUE);
+    let told = |viewer: &mut Connection| {
+        let wanted = viewer.wanted(&frame)?;
+        Some(send(viewer, &frame, &wanted))
+    };
+    let lights = |lights| [&[0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 254, 251, lights][..]].concat();
+    let all_and_lights = [lights(0), vec![0, 0, 0, 1]].concat();
+    assert_eq!(told(&mut viewer), Some(all_and_lights));
+    assert_eq!(told(&mut viewer), None);
+    viewer.light(4);
+    assert_eq!(told(&mut viewer), Some(lights(4)));
+    viewer.light(4);
+    assert_eq!(told(&mut viewer), None);
+    let mut other = connection(Access::Full, &[0, -312, -313]);
+    say(&mut other, &CONTINUE);
+    assert_eq!(told(&mut other), Some(vec![0, 0, 0, 1]));
+    other.light(2);
+    assert_eq!(told(&mut other), None);
+}
+
+#[test]
+fn a_pointer_that_is_painted_elsewhere_or_no_more_is_drawn_over() {
+    let pointer = |x| {
+        let image = Cursor { width: 2, height: 3, hotspot: (0, 0), premultiplied: vec![[9; 4]; 6] };
+        Pointer { at: (x, 10), image: image.into(), mover: None }
+    };
+    let mut viewer = connection(Access::ViewOnly, &[0, -312, -313]);
+    say(&mut viewer, &CONTINUE);
+    let first = Frame::blank(100, 70).with_pointer(pointer(10));
+    let wanted = viewer.wanted(&first.painted()).unwrap();
+    send(&mut viewer, &first, &wanted);
+    assert_eq!(viewer.wanted(&first.painted()), None);
+    let next = first.with_pointer(pointer(11));
+    let wanted = viewer.wanted(&next.painted()).unwrap();
+    assert_eq!(wanted.areas, [area(11, 10, 2, 3), area(10, 10, 1, 3)]);
+    send(&mut viewer, &next, &wanted);
+    // Its own pointer from now on.
+    let wanted = viewer.wanted(&next).unwrap();
+    assert_eq!(wanted.areas, [area(11, 10, 2, 3)]);
+    send(&mut viewer, &next, &wanted);
+    assert_eq!(viewer.wanted(&next), None);
+    assert_eq!(viewer.wanted(&next.painted()).unwrap().areas, [area(11, 10, 2, 3)]);
 }
 
 #[test]
@@ -258,7 +306,6 @@ fn a_key_that_became_another_is_released_before_it_is_pressed_again() {
     let message = |down: u8, keysym: u8| [255, 0, 0, down, 0, 0, 0, keysym, 0, 0, 0, 30];
     let said = say(&mut viewer, &[message(1, 97), message(1, 65), message(0, 97)].concat());
     assert_eq!(said, [key(true, 97), key(false, 97), key(true, 65), key(false, 65)].map(Said::Input));
-    assert_eq!(viewer.releases(), []);
 }
 
 fn wish((width, height): (u16, u16)) -> Vec<u8> {

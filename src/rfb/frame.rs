@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use super::client_message::Area;
+use super::painted::Painted;
 
 /// Edge of a tile, in pixels. A tile of 4-byte pixels is 16 KiB and stays in the first cache while it is looked at.
 pub const TILE: u16 = 64;
@@ -25,6 +26,7 @@ pub struct Frame {
     is_wished: bool,
     /// Row by row.
     tiles: Vec<Tile>,
+    pub(super) painted: Painted,
 }
 
 #[derive(Debug, Clone)]
@@ -78,7 +80,8 @@ impl Frame {
         let black: Arc<[u8]> = vec![0; TILE_BYTES].into();
         let count = usize::from(width.div_ceil(TILE)) * usize::from(height.div_ceil(TILE));
         let tile = Tile { pixels: black, changed: serial + 1, before: 0, part: Part::WHOLE };
-        Self { width, height, serial: serial + 1, is_wished: false, tiles: vec![tile; count] }
+        let tiles = vec![tile; count];
+        Self { width, height, serial: serial + 1, is_wished: false, tiles, painted: Painted::default() }
     }
 
     /// The same picture, of a size that a viewer wished for.
@@ -172,10 +175,29 @@ impl Frame {
         areas
     }
 
-    /// The newest change within `area`, as the serial of its frame.
+    /// Names the pixels of `area`: any two frames of a screen that have the same version of it have the same pixels there.
     pub fn version(&self, area: Area) -> u64 {
         let tiles = tiles_of(area, self.across());
-        tiles.filter_map(|(index, _)| self.tiles.get(index)).map(|tile| tile.changed).max().unwrap_or(0)
+        let newest = tiles.filter_map(|(index, _)| self.tiles.get(index)).map(|tile| tile.changed).max();
+        self.painted.version(area, newest.unwrap_or(0))
+    }
+
+    /// The same pixels in a frame of its own.
+    pub(super) fn again(&self) -> Self {
+        Self { serial: self.serial + 1, ..self.clone() }
+    }
+
+    /// Puts `row` over what is there, from `x`, `y` on: `blend` is given what is there and what comes over it.
+    pub(super) fn blend<T>(&mut self, (x, y): (u16, u16), row: &[T], blend: impl Fn(&mut [u8], &T)) {
+        let across = self.across();
+        for (column, pixel) in (x..self.width).zip(row).filter(|_| y < self.height) {
+            let index = usize::from(y / TILE) * across + usize::from(column / TILE);
+            let at = offset(column % TILE, y % TILE);
+            let tile = self.tiles.get_mut(index).map(|tile| Arc::make_mut(&mut tile.pixels));
+            if let Some(below) = tile.and_then(|pixels| pixels.get_mut(at..at + PIXEL)) {
+                blend(below, pixel);
+            }
+        }
     }
 
     /// Copies the pixels of `area`, row by row without gaps, over what is in `out`. What lies outside is left out.

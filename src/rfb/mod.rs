@@ -9,7 +9,7 @@
 //! | `skim.rs`, `skim_rect.rs` | message boundaries in the server's stream |
 //! | `server_message.rs` | the few server messages that we make ourselves |
 //! | `connection.rs`, `clipboard.rs`, `cursor.rs`, `flow.rs`, `refresh.rs` | a viewer that we serve ourselves, how much it may have in flight, and what it has only a likeness of |
-//! | `frame.rs`, `encode/` | the picture that we send, and the bytes that it is sent as |
+//! | `frame.rs`, `painted.rs`, `encode/` | the picture that we send, with the pointer in it where it is due, and the bytes that it is sent as |
 //! | `encoding.rs`, `pixel_format.rs`, `error.rs` | vocabulary |
 //!
 //! **Invariant:** no decoder here allocates by a length that a peer announced; buffers grow by bytes that came.
@@ -29,6 +29,7 @@ pub mod frame;
 pub mod held_input;
 #[doc(hidden)]
 pub mod oracle;
+mod painted;
 pub mod pixel_format;
 pub mod policy;
 pub mod refresh;
@@ -48,6 +49,7 @@ pub use cursor::Cursor;
 pub use error::DecodeError;
 pub use frame::Frame;
 pub use held_input::{HeldInput, Noted};
+pub use painted::Pointer;
 pub use pixel_format::PixelFormat;
 pub use policy::{Access, Verdict};
 pub use resize::SizeStatus;

@@ -1,6 +1,5 @@
 //! Deriving what a session says of itself from its parts, for as long as it has any.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 

@@ -18,6 +18,7 @@ mod identity;
 mod isolation;
 mod native;
 mod native_clipboard;
+mod native_input;
 mod native_resize;
 mod profiles;
 mod relay;

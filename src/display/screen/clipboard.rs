@@ -110,11 +110,12 @@ impl Clipboard {
         }
     }
 
-    /// Does what an event asks for; gives what a program copied, once all of it is here.
+    /// Does what an event asks for; gives what a program copied, once all of it is here and where it `is_wanted`.
     pub(super) async fn hear(
         &mut self,
         client: &mut Client,
         event: &Event,
+        is_wanted: bool,
     ) -> Result<Option<Arc<str>>, Error> {
         match event {
             // Whoever copies has it from now on. Nobody: the program went, and what it copied with it.
@@ -122,7 +123,9 @@ impl Clipboard {
                 if event.selection == self.atoms.clipboard && ![self.window, 0].contains(&event.owner) =>
             {
                 self.owned = None;
-                self.ask(client);
+                if is_wanted {
+                    self.ask(client);
+                }
             }
             Event::SelectionNotify(event) if event.requestor == self.window => {
                 if event.property == self.atoms.own && matches!(self.incoming, Incoming::Asked) {

@@ -7,11 +7,12 @@ use crate::rfb::Cursor;
 /// Larger images are not worth their bytes, and no viewer can show them.
 const LARGEST: u16 = 256;
 
-/// What the X server told; nothing of an image that says two things at a time.
+/// What the X server told; nothing of an image that says two things at a time, or of which nothing is to be seen.
 pub(super) fn cursor(reply: &GetCursorImageReply) -> Cursor {
     let (width, height) = (reply.width, reply.height);
     let count = usize::from(width) * usize::from(height);
-    if width > LARGEST || height > LARGEST || reply.cursor_image.len() != count {
+    let is_seen = reply.cursor_image.iter().any(|argb| argb >> 24 != 0);
+    if width > LARGEST || height > LARGEST || reply.cursor_image.len() != count || !is_seen {
         return Cursor::default();
     }
     let rgba = |argb: &u32| {
@@ -55,7 +56,12 @@ mod tests {
 
     #[test]
     fn an_image_of_another_size_than_it_says_is_none() {
-        assert_eq!(cursor(&reply(2, 2, vec![0; 3])), Cursor::default());
-        assert_eq!(cursor(&reply(300, 1, vec![0; 300])), Cursor::default());
+        assert_eq!(cursor(&reply(2, 2, vec![!0; 3])), Cursor::default());
+        assert_eq!(cursor(&reply(300, 1, vec![!0; 300])), Cursor::default());
+    }
+
+    #[test]
+    fn an_image_of_which_nothing_is_to_be_seen_is_none() {
+        assert_eq!(cursor(&reply(2, 1, vec![0x00_ff_ff_ff; 2])), Cursor::default());
     }
 }

@@ -1,6 +1,7 @@
 //! What others hold of a screen.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -37,6 +38,24 @@ pub enum Act {
     },
     /// Text is copied, for programs to paste.
     Copy(Arc<str>),
+    /// The viewer goes: what it holds down is released.
+    Leave,
+}
+
+/// One viewer among those of a screen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seat(u64);
+
+impl Seat {
+    /// Which it is: no two viewers of a screen have the same.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+
+    #[cfg(test)]
+    pub(super) const fn of(number: u64) -> Self {
+        Self(number)
+    }
 }
 
 /// A screen. Cheap to clone.
@@ -45,7 +64,10 @@ pub struct Screen {
     frame: watch::Receiver<Arc<Frame>>,
     cursor: watch::Receiver<Arc<Cursor>>,
     text: watch::Receiver<Option<Arc<str>>>,
-    acts: mpsc::Sender<Act>,
+    leds: watch::Receiver<u8>,
+    acts: mpsc::Sender<(Seat, Act)>,
+    /// Counts the viewers that there ever were.
+    seats: Arc<AtomicU64>,
     /// None where nobody may have another size.
     wishes: Option<Wishes>,
     interest: Interest,
@@ -59,6 +81,8 @@ pub struct ScreenTask(Watcher);
 pub(super) struct Interest {
     pub(super) looking: Arc<watch::Sender<usize>>,
     pub(super) waiting: Arc<watch::Sender<usize>>,
+    /// How many see the pointer as a part of the picture.
+    pub(super) painting: Arc<watch::Sender<usize>>,
     /// Counts those who want to know that the picture is of now, and up to which of them that was so.
     pub(super) asked: Arc<watch::Sender<u64>>,
     pub(super) answered: Arc<watch::Sender<u64>>,
@@ -70,47 +94,36 @@ impl Screen {
         let frame = watch::Sender::new(Arc::new(Frame::blank(1, 1)));
         let cursor = watch::Sender::new(Arc::default());
         let text = watch::Sender::new(None);
+        let leds = watch::Sender::new(0);
         let (acts, inbox) = mpsc::channel(ACTS);
         let wishes = Wishes::default();
         let none = || Arc::new(watch::Sender::new(0));
         let counter = || Arc::new(watch::Sender::new(0));
-        let interest = Interest { looking: none(), waiting: none(), asked: counter(), answered: counter() };
+        let interest = Interest {
+            looking: none(),
+            waiting: none(),
+            painting: none(),
+            asked: counter(),
+            answered: counter(),
+        };
         let screen = Self {
             frame: frame.subscribe(),
             cursor: cursor.subscribe(),
             text: text.subscribe(),
+            leds: leds.subscribe(),
             acts,
+            seats: Arc::default(),
             wishes: (!display.bounds().is_fixed()).then(|| wishes.clone()),
             interest: interest.clone(),
         };
-        let news = News { frame, cursor, text };
+        let news = News { frame, cursor, text, leds };
         (screen, ScreenTask(Watcher::new(display, interval, news, (inbox, wishes), interest)))
     }
 
     /// Begins to look on, until what this gives is dropped.
     pub fn look(&self) -> Look {
-        Look { screen: self.clone(), _counted: Counted::new(&self.interest.looking) }
-    }
-
-    /// Does something on the screen, as soon as the X server takes it. Whether there is anybody to do it.
-    pub async fn act(&self, act: Act) -> bool {
-        self.acts.send(act).await.is_ok()
-    }
-
-    /// Asks for another width and height, and tells what came of it; the frame is of the new size by then.
-    pub fn resize(&self, size: (u16, u16)) -> impl Future<Output = SizeStatus> + Send + use<> {
-        let (answer, answered) = oneshot::channel();
-        let is_allowed = self.wishes.is_some();
-        if let Some(wishes) = &self.wishes {
-            wishes.put(Wish { size, answer });
-        }
-        async move {
-            match answered.await {
-                Ok(status) => status,
-                Err(_dropped) if is_allowed => SizeStatus::NoResources,
-                Err(_dropped) => SizeStatus::Prohibited,
-            }
-        }
+        let seat = Seat(self.seats.fetch_add(1, Ordering::Relaxed));
+        Look { screen: self.clone(), seat, _counted: Counted::new(&self.interest.looking) }
     }
 }
 
@@ -125,10 +138,27 @@ impl ScreenTask {
 #[derive(Debug)]
 pub struct Look {
     screen: Screen,
+    seat: Seat,
     _counted: Counted,
 }
 
 impl Look {
+    /// Asks for another width and height, and tells what came of it; the frame is of the new size by then.
+    pub fn resize(&self, size: (u16, u16)) -> impl Future<Output = SizeStatus> + Send + use<> {
+        let (answer, answered) = oneshot::channel();
+        let is_allowed = self.screen.wishes.is_some();
+        if let Some(wishes) = &self.screen.wishes {
+            wishes.put(Wish { size, answer });
+        }
+        async move {
+            match answered.await {
+                Ok(status) => status,
+                Err(_dropped) if is_allowed => SizeStatus::NoResources,
+                Err(_dropped) => SizeStatus::Prohibited,
+            }
+        }
+    }
+
     /// The picture now.
     pub fn frame(&self) -> Arc<Frame> {
         Arc::clone(&self.screen.frame.borrow())
@@ -188,14 +218,33 @@ impl Look {
         texts
     }
 
-    /// The screen that is looked at.
-    pub fn screen(&self) -> &Screen {
-        &self.screen
+    /// The keyboard's lights as they change, as bits: 1 Scroll Lock, 2 Num Lock, 4 Caps Lock.
+    pub fn leds(&self) -> watch::Receiver<u8> {
+        self.screen.leds.clone()
+    }
+
+    /// Who this is among the viewers.
+    pub fn seat(&self) -> Seat {
+        self.seat
+    }
+
+    /// Does something on the screen, as soon as the X server takes it and if it is this viewer's turn. Whether there is anybody
+    /// to do it.
+    ///
+    /// Somebody who did something is to do [`Act::Leave`] last.
+    pub async fn act(&self, act: Act) -> bool {
+        self.screen.acts.send((self.seat, act)).await.is_ok()
+    }
+
+    /// Has the pointer's place told with the frames, until what this gives is dropped.
+    pub fn paints_pointer(&self) -> Counted {
+        Counted::new(&self.screen.interest.painting)
     }
 }
 
+/// One more, for as long as it lives.
 #[derive(Debug)]
-struct Counted(Arc<watch::Sender<usize>>);
+pub struct Counted(Arc<watch::Sender<usize>>);
 
 impl Counted {
     fn new(count: &Arc<watch::Sender<usize>>) -> Self {

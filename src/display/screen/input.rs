@@ -1,19 +1,28 @@
 //! Keys and buttons into an X server, through XTEST.
 
+use x11rb_protocol::protocol::xkb::{
+    EventType, GetMapRequest, GetStateRequest, Group, LatchLockStateRequest, MapPart, NKNDetail,
+    SelectEventsAux, SelectEventsAuxNewKeyboardNotify, SelectEventsAuxStateNotify, SelectEventsRequest,
+    StatePart, UseExtensionRequest,
+};
 use x11rb_protocol::protocol::xproto::{
-    BUTTON_PRESS_EVENT, BUTTON_RELEASE_EVENT, ChangeKeyboardMappingRequest, GetKeyboardMappingRequest,
-    KEY_PRESS_EVENT, KEY_RELEASE_EVENT, MOTION_NOTIFY_EVENT, QueryKeymapRequest,
+    BUTTON_PRESS_EVENT, BUTTON_RELEASE_EVENT, ChangeKeyboardMappingRequest, KEY_PRESS_EVENT,
+    KEY_RELEASE_EVENT, MOTION_NOTIFY_EVENT, ModMask, QueryKeymapRequest,
 };
 use x11rb_protocol::protocol::xtest::FakeInputRequest;
 
 use super::super::client::{Client, Error};
 use super::handle::Act;
-use super::keyboard::{Keyboard, Remap, SHIFT_L, SHIFT_R, Stroke};
+use super::keyboard::{Keyboard, Remap, State, Stroke};
+use super::layout::{LOCK, Layout, bits};
 
 /// Buttons of RFB: seven, back and forward.
 const BUTTONS: u8 = 9;
 /// The X server's keycode of an XT scancode below 0x59: those of its own keyboard are these and 8, as evdev's.
 const SCANCODES: std::ops::Range<u32> = 1..0x59;
+
+/// XkbUseCoreKbd: the keyboard that all of a server's are as one.
+const CORE: u16 = 0x100;
 
 /// What is down, as far as it came through here.
 #[derive(Debug, Default)]
@@ -21,19 +30,17 @@ pub(super) struct Input {
     root: u32,
     keyboard: Keyboard,
     buttons: u16,
-    shifts: Vec<u8>,
 }
 
 impl Input {
     /// For a server on which nothing is pressed afterwards: where the last connection to it broke, what was held then still is,
     /// and nobody else would let go of it.
     pub(super) async fn new(client: &mut Client, root: u32) -> Result<Self, Error> {
-        let setup = client.setup();
-        let (first, last) = (setup.min_keycode, setup.max_keycode);
-        let count = last.saturating_sub(first).saturating_add(1);
-        let map = client.ask(GetKeyboardMappingRequest { first_keycode: first, count }).await?;
-        let keyboard = Keyboard::new(first, map.keysyms_per_keycode, &map.keysyms);
-        let input = Self { root, keyboard, ..Self::default() };
+        client.ask(UseExtensionRequest { wanted_major: 1, wanted_minor: 0 }).await?;
+        client.tell(events());
+        let mut input = Self { root, ..Self::default() };
+        input.learn(client).await?;
+        client.locked = bits(client.ask(GetStateRequest { device_spec: CORE }).await?.locked_mods);
         let down = client.ask(QueryKeymapRequest).await?.keys;
         for keycode in pressed(&down) {
             client.tell(input.fake(KEY_RELEASE_EVENT, keycode));
@@ -43,15 +50,25 @@ impl Input {
         Ok(input)
     }
 
-    /// Queues what the act needs at the client.
-    pub(super) fn act(&mut self, client: &mut Client, act: Act) {
+    /// Has the act's effect. A key is asked about first: what it makes depends on what other clients do as well.
+    pub(super) async fn act(&mut self, client: &mut Client, act: Act) -> Result<(), Error> {
         match act {
             Act::Pointer { x, y, buttons } => self.pointer(client, (x, y), buttons),
-            Act::Key { down: true, keysym, scancode } => self.press(client, keysym, scancode),
+            Act::Key { down: true, keysym: 0, scancode } => {
+                let keycode = scancode.and_then(keycode_of);
+                keycode.into_iter().for_each(|code| client.tell(self.fake(KEY_PRESS_EVENT, code)));
+            }
+            Act::Key { down: true, keysym, .. } => self.press(client, keysym).await?,
             Act::Key { down: false, keysym, scancode } => self.release(client, keysym, scancode),
-            // The clipboard's.
-            Act::Copy(_) => {}
+            // The clipboard's, and the lease's.
+            Act::Copy(_) | Act::Leave => {}
         }
+        Ok(())
+    }
+
+    /// The keyboard's lights, with these modifiers locked.
+    pub(super) fn leds(&self, locked: u8) -> u8 {
+        self.keyboard.leds(locked)
     }
 
     fn pointer(&mut self, client: &mut Client, (x, y): (u16, u16), buttons: u16) {
@@ -71,38 +88,51 @@ impl Input {
         self.buttons = buttons;
     }
 
-    fn press(&mut self, client: &mut Client, keysym: u32, scancode: Option<u32>) {
-        let Some((stroke, remap)) = self.stroke(keysym, scancode) else {
-            tracing::debug!("no key is left for what a viewer types");
-            return;
-        };
-        if let Some(Remap { keycode, keysym }) = remap {
-            // With and without Shift: the keysym says which of the two the viewer means.
+    async fn press(&mut self, client: &mut Client, keysym: u32) -> Result<(), Error> {
+        // Behind the answer to this, every change to the map has been told.
+        let state = self.state(client).await?;
+        if client.keys_changed {
+            self.learn(client).await?;
+        }
+        let mut stroke = self.keyboard.press(keysym, state);
+        if stroke.is_none()
+            && let Some(Remap { keycode, keysyms }) = self.keyboard.lend(keysym)
+        {
             client.tell(ChangeKeyboardMappingRequest {
                 keycode_count: 1,
                 first_keycode: keycode,
                 keysyms_per_keycode: 2,
-                keysyms: vec![keysym, keysym].into(),
+                keysyms: keysyms.to_vec().into(),
             });
+            // What the server makes of it is its own to say.
+            self.learn(client).await?;
+            stroke = self.keyboard.press(keysym, state);
         }
-        match (stroke.shift, self.shifts.as_slice()) {
-            (Some(true), []) => {
-                let shift = self.keyboard.press(SHIFT_L).map(|(stroke, _)| stroke.keycode);
-                self.keyboard.release(SHIFT_L);
-                shift.into_iter().for_each(|code| client.tell(self.fake(KEY_PRESS_EVENT, code)));
-                client.tell(self.fake(KEY_PRESS_EVENT, stroke.keycode));
-                shift.into_iter().for_each(|code| client.tell(self.fake(KEY_RELEASE_EVENT, code)));
+        match stroke {
+            Some(stroke) => {
+                self.strike(client, &stroke);
+                if stroke.unlocks {
+                    // With the answer, both changes have been told: nobody sees the light go off.
+                    self.state(client).await?;
+                }
             }
-            (Some(false), held @ [_, ..]) => {
-                held.iter().for_each(|code| client.tell(self.fake(KEY_RELEASE_EVENT, *code)));
-                client.tell(self.fake(KEY_PRESS_EVENT, stroke.keycode));
-                held.iter().for_each(|code| client.tell(self.fake(KEY_PRESS_EVENT, *code)));
-            }
-            _ => client.tell(self.fake(KEY_PRESS_EVENT, stroke.keycode)),
+            None => tracing::debug!("no key is left for what a viewer types"),
         }
-        if matches!(keysym, SHIFT_L | SHIFT_R) && !self.shifts.contains(&stroke.keycode) {
-            self.shifts.push(stroke.keycode);
+        Ok(())
+    }
+
+    fn strike(&self, client: &mut Client, stroke: &Stroke) {
+        let kind = |down| if down { KEY_PRESS_EVENT } else { KEY_RELEASE_EVENT };
+        stroke.released.into_iter().for_each(|code| client.tell(self.fake(KEY_RELEASE_EVENT, code)));
+        stroke.around.iter().for_each(|(code, down)| client.tell(self.fake(kind(*down), *code)));
+        if stroke.unlocks {
+            client.tell(lock(false));
         }
+        client.tell(self.fake(KEY_PRESS_EVENT, stroke.keycode));
+        if stroke.unlocks {
+            client.tell(lock(true));
+        }
+        stroke.around.iter().rev().for_each(|(code, down)| client.tell(self.fake(kind(!down), *code)));
     }
 
     fn release(&mut self, client: &mut Client, keysym: u32, scancode: Option<u32>) {
@@ -110,21 +140,85 @@ impl Input {
             0 => scancode.and_then(keycode_of),
             keysym => self.keyboard.release(keysym),
         };
-        if let Some(keycode) = keycode {
-            client.tell(self.fake(KEY_RELEASE_EVENT, keycode));
-            self.shifts.retain(|shift| *shift != keycode);
-        }
+        keycode.into_iter().for_each(|code| client.tell(self.fake(KEY_RELEASE_EVENT, code)));
     }
 
-    fn stroke(&mut self, keysym: u32, scancode: Option<u32>) -> Option<(Stroke, Option<Remap>)> {
-        match keysym {
-            0 => Some((Stroke { keycode: keycode_of(scancode?)?, shift: None }, None)),
-            keysym => self.keyboard.press(keysym),
-        }
+    async fn learn(&mut self, client: &mut Client) -> Result<(), Error> {
+        let map = client.ask(map()).await?;
+        // What was told before the answer is in it.
+        client.keys_changed = false;
+        self.keyboard.learn(Layout::new(map));
+        Ok(())
+    }
+
+    async fn state(&self, client: &mut Client) -> Result<State, Error> {
+        let state = client.ask(GetStateRequest { device_spec: CORE }).await?;
+        let locked = bits(state.locked_mods) | bits(state.latched_mods);
+        Ok(State { mods: bits(state.mods), locked, group: u8::from(state.group) })
     }
 
     fn fake(&self, type_: u8, detail: u8) -> FakeInputRequest {
         FakeInputRequest { type_, detail, time: 0, root: self.root, root_x: 0, root_y: 0, deviceid: 0 }
+    }
+}
+
+/// To be told of other maps, and of what is locked. A client of XKB is told of them in no other way.
+fn events() -> SelectEventsRequest<'static> {
+    let parts = MapPart::KEY_TYPES | MapPart::KEY_SYMS | MapPart::MODIFIER_MAP;
+    let keyboard = SelectEventsAuxNewKeyboardNotify {
+        affect_new_keyboard: NKNDetail::KEYCODES | NKNDetail::DEVICE_ID,
+        new_keyboard_details: NKNDetail::KEYCODES | NKNDetail::DEVICE_ID,
+    };
+    let state = SelectEventsAuxStateNotify {
+        affect_state: StatePart::MODIFIER_LOCK,
+        state_details: StatePart::MODIFIER_LOCK,
+    };
+    SelectEventsRequest {
+        device_spec: CORE,
+        clear: EventType::from(0_u16),
+        select_all: EventType::from(0_u16),
+        affect_map: parts,
+        map: parts,
+        details: std::borrow::Cow::Owned(
+            SelectEventsAux::new().new_keyboard_notify(keyboard).state_notify(state),
+        ),
+    }
+}
+
+fn map() -> GetMapRequest {
+    GetMapRequest {
+        device_spec: CORE,
+        full: MapPart::KEY_TYPES | MapPart::KEY_SYMS | MapPart::MODIFIER_MAP,
+        partial: MapPart::from(0_u16),
+        first_type: 0,
+        n_types: 0,
+        first_key_sym: 0,
+        n_key_syms: 0,
+        first_key_action: 0,
+        n_key_actions: 0,
+        first_key_behavior: 0,
+        n_key_behaviors: 0,
+        virtual_mods: 0_u16.into(),
+        first_key_explicit: 0,
+        n_key_explicit: 0,
+        first_mod_map_key: 0,
+        n_mod_map_keys: 0,
+        first_v_mod_map_key: 0,
+        n_v_mod_map_keys: 0,
+    }
+}
+
+/// Caps Lock as if its key had been struck.
+fn lock(on: bool) -> LatchLockStateRequest {
+    LatchLockStateRequest {
+        device_spec: CORE,
+        affect_mod_locks: u16::from(LOCK).into(),
+        mod_locks: u16::from(if on { LOCK } else { 0 }).into(),
+        lock_group: false,
+        group_lock: Group::M1,
+        affect_mod_latches: ModMask::from(0_u16),
+        latch_group: false,
+        group_latch: 0,
     }
 }
 

@@ -10,8 +10,9 @@
 //! | `damage.rs` | what was drawn on, until it is looked at |
 //! | `cursor.rs` | the pointer's image |
 //! | `clipboard.rs` | what was copied, there or by a viewer |
+//! | `lease.rs` | who has keyboard and pointer, where several may |
 //! | `input.rs` | keys and buttons through XTEST |
-//! | `keyboard.rs` | which keys make a keysym |
+//! | `keyboard.rs`, `layout.rs` | which keys make a keysym, and what a key makes |
 //! | `resizing.rs` | wishes for another size, until it is their turn |
 //!
 //! **Invariant:** with nobody looking nothing is asked of the X server and no timer runs.
@@ -22,7 +23,9 @@ pub(super) mod damage;
 mod handle;
 mod input;
 mod keyboard;
+pub(super) mod layout;
+mod lease;
 mod resizing;
 mod watcher;
 
-pub use handle::{Act, Look, Screen, ScreenTask};
+pub use handle::{Act, Counted, Look, Screen, ScreenTask, Seat};

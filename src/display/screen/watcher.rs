@@ -18,17 +18,20 @@ use super::super::xvfb::Display;
 use super::clipboard::Clipboard;
 use super::cursor::cursor;
 use super::damage::Damage;
-use super::handle::{Act, Interest};
+use super::handle::{Act, Interest, Seat};
 use super::input::Input;
+use super::lease::Lease;
 use super::resizing::{Resizing, Wish, Wishes};
 use crate::errors::chain;
-use crate::rfb::{Cursor, Frame, SizeStatus};
+use crate::rfb::{Cursor, Frame, Pointer, SizeStatus};
 
 /// For the X server to let us in and tell what it has.
 const OPEN_DEADLINE: Duration = Duration::from_secs(5);
 /// Numbers of what this client makes, within those that are its own.
 const DAMAGE: u32 = 1;
 const WINDOW: u32 = 2;
+/// After something was drawn, for which programs may have moved the pointer, it is looked for no more often than this.
+const POINTER_INTERVAL: Duration = Duration::from_millis(100);
 /// Before a server that did not is tried again.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -36,9 +39,10 @@ pub(super) struct Watcher {
     display: Display,
     interval: Duration,
     news: News,
-    inbox: mpsc::Receiver<Act>,
+    inbox: mpsc::Receiver<(Seat, Act)>,
     resizing: Resizing,
     interest: Interest,
+    lease: Lease,
 }
 
 /// What is told to those who look on.
@@ -46,6 +50,7 @@ pub(super) struct News {
     pub(super) frame: watch::Sender<Arc<Frame>>,
     pub(super) cursor: watch::Sender<Arc<Cursor>>,
     pub(super) text: watch::Sender<Option<Arc<str>>>,
+    pub(super) leds: watch::Sender<u8>,
 }
 
 /// Why a server is watched no longer.
@@ -77,6 +82,10 @@ struct Server {
     damage: Option<u32>,
     /// When the next frame may be taken.
     due: Instant,
+    /// When the pointer was looked for.
+    pointer_seen: Instant,
+    /// When it is to be looked for again: it may be elsewhere, or look otherwise, than the last frame says.
+    pointer_due: Option<Instant>,
 }
 
 impl Watcher {
@@ -84,10 +93,11 @@ impl Watcher {
         display: Display,
         interval: Duration,
         news: News,
-        (inbox, wishes): (mpsc::Receiver<Act>, Wishes),
+        (inbox, wishes): (mpsc::Receiver<(Seat, Act)>, Wishes),
         interest: Interest,
     ) -> Self {
-        Self { display, interval, news, inbox, resizing: Resizing::new(wishes), interest }
+        let (resizing, lease) = (Resizing::new(wishes), Lease::default());
+        Self { display, interval, news, inbox, resizing, interest, lease }
     }
 
     /// For ever: servers come and go.
@@ -102,6 +112,7 @@ impl Watcher {
                 Ok(Err(error)) => error,
                 Err(_) => Error::Slow,
             };
+            self.lease.shut();
             tracing::debug!(error = %chain(&error), "a screen is watched no longer");
             sleep(RETRY).await;
         }
@@ -116,7 +127,9 @@ impl Watcher {
             self.resizing.forget();
             tokio::select! {
                 biased;
-                Some(_act) = self.inbox.recv() => {}
+                Some((seat, act)) = self.inbox.recv() => {
+                    let _nothing = self.lease.judge(seat, act, Instant::now().into_std());
+                }
                 _ = wished.changed() => {}
                 _ = asked.changed() => {}
                 () = self.display.up() => return,
@@ -131,12 +144,16 @@ impl Watcher {
         self.news.frame.send_replace(Arc::new(Frame::blank_after(width, height, last)));
         let mut looking = self.interest.looking.subscribe();
         let mut waiting = self.interest.waiting.subscribe();
+        let mut painting = self.interest.painting.subscribe();
         let mut asked = self.interest.asked.subscribe();
         let mut wished = self.resizing.watch();
+        self.lease.open();
         loop {
-            server.report_damage(*looking.borrow_and_update() > 0);
-            if std::mem::take(&mut server.client.cursor_changed) && *looking.borrow() > 0 {
+            let is_looked_at = *looking.borrow_and_update() > 0;
+            server.report_damage(is_looked_at);
+            if std::mem::take(&mut server.client.cursor_changed) && is_looked_at {
                 self.news.cursor.send_replace(Arc::new(server.cursor().await?));
+                server.look_for_pointer(self.interval);
             }
             let number = *asked.borrow_and_update();
             if number > *self.interest.answered.borrow() {
@@ -144,45 +161,108 @@ impl Watcher {
                 server.client.ask(xproto::GetInputFocusRequest).await.map_err(Error::from)?;
                 server.hear_all()?;
                 self.take_frame(server)?;
+                self.point(server).await?;
                 self.interest.answered.send_replace(number);
             }
-            if let Some(wish) = self.resizing.take(Instant::now()) {
-                self.resize(server, wish).await?;
-            }
-            if std::mem::take(&mut server.is_resized) {
-                let size = randr::size(&mut server.client, server.root).await?;
-                self.show_size(server, size, false).await?;
-            }
-            let is_wanted = *waiting.borrow_and_update() > 0 && !server.client.drawn.is_empty();
-            if is_wanted && server.due <= Instant::now() {
+            self.follow_size(server).await?;
+            if self.awaits_drawing(server) && server.due <= Instant::now() {
                 self.take_frame(server)?;
             }
-            if let Some(text) = server.hear_clipboard().await? {
+            // By a clock of its own: the pointer's frames hold none of the others back.
+            if self.awaits_pointer(server).is_some_and(|due| due <= Instant::now()) {
+                self.point(server).await?;
+            }
+            if let Some(text) = server.hear_clipboard(is_looked_at).await? {
                 self.news.text.send_replace(Some(text));
             }
+            let leds = server.input.leds(server.client.locked);
+            self.news.leds.send_if_modified(|known| std::mem::replace(known, leds) != leds);
             server.client.flush().await?;
-            let is_wanted = *waiting.borrow_and_update() > 0 && !server.client.drawn.is_empty();
+            waiting.mark_unchanged();
+            let (draws, points) = (self.awaits_drawing(server), self.awaits_pointer(server));
             let wish_due = self.resizing.due(Instant::now());
             tokio::select! {
                 heard = server.client.heard() => {
                     heard.map_err(Error::from)?;
                     server.hear_all()?;
                 }
-                Some(act) = self.inbox.recv() => {
-                    server.act(act);
-                    while let Ok(act) = self.inbox.try_recv() {
-                        server.act(act);
+                Some((seat, act)) = self.inbox.recv() => {
+                    self.act(server, seat, act).await?;
+                    while let Ok((seat, act)) = self.inbox.try_recv() {
+                        self.act(server, seat, act).await?;
                     }
                 }
                 _ = wished.changed() => {}
                 () = sleep_until(wish_due.unwrap_or_else(Instant::now)), if wish_due.is_some() => {}
-                // Neither sender goes before this task.
+                // None of the senders goes before this task.
                 _ = looking.changed() => {}
                 _ = asked.changed() => {}
-                _ = waiting.changed(), if !is_wanted => {}
-                () = sleep_until(server.due), if is_wanted => {}
+                _ = painting.changed() => server.look_for_pointer(self.interval),
+                _ = waiting.changed(), if !draws || points.is_none() => {}
+                () = sleep_until(server.due), if draws => {}
+                () = sleep_until(points.unwrap_or_else(Instant::now)), if points.is_some() => {}
             }
         }
+    }
+
+    async fn act(&mut self, server: &mut Server, seat: Seat, act: Act) -> Result<(), Error> {
+        for act in self.lease.judge(seat, act, Instant::now().into_std()) {
+            if matches!(act, Act::Pointer { .. }) {
+                server.look_for_pointer(self.interval);
+            }
+            server.act(act).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether somebody waits for a frame, and something was drawn.
+    fn awaits_drawing(&self, server: &Server) -> bool {
+        *self.interest.waiting.borrow() > 0 && !server.client.drawn.is_empty()
+    }
+
+    /// When the pointer is to be looked for, where somebody waits for a frame.
+    fn awaits_pointer(&self, server: &Server) -> Option<Instant> {
+        (*self.interest.waiting.borrow() > 0).then(|| self.pointer_due(server))?
+    }
+
+    /// When the pointer is to be told anew: to those who see it in the picture, and to whoever begins or ends to.
+    fn pointer_due(&self, server: &Server) -> Option<Instant> {
+        let frame = self.news.frame.borrow();
+        if frame.mover() != self.lease.mover().map(Seat::number) {
+            return Some(server.pointer_seen + self.interval);
+        }
+        server.pointer_due.filter(|_| *self.interest.painting.borrow() > 0)
+    }
+
+    /// Publishes a frame with the pointer where it is, if that is told otherwise.
+    async fn point(&self, server: &mut Server) -> Result<(), Error> {
+        if self.pointer_due(server).is_none() {
+            return Ok(());
+        }
+        let found = server.client.ask(xproto::QueryPointerRequest { window: server.root }).await?;
+        (server.pointer_seen, server.pointer_due) = (Instant::now(), None);
+        let pointer = Pointer {
+            at: (found.root_x.max(0).unsigned_abs(), found.root_y.max(0).unsigned_abs()),
+            image: Arc::clone(&self.news.cursor.borrow()),
+            mover: self.lease.mover().map(Seat::number),
+        };
+        let before = Arc::clone(&self.news.frame.borrow());
+        if before.pointer() != Some(&pointer) {
+            self.news.frame.send_replace(Arc::new(before.with_pointer(pointer)));
+        }
+        Ok(())
+    }
+
+    /// Sees to another size, where a viewer wishes for one or a program has set one.
+    async fn follow_size(&mut self, server: &mut Server) -> Result<(), Error> {
+        if let Some(wish) = self.resizing.take(Instant::now()) {
+            self.resize(server, wish).await?;
+        }
+        if std::mem::take(&mut server.is_resized) {
+            let size = randr::size(&mut server.client, server.root).await?;
+            self.show_size(server, size, false).await?;
+        }
+        Ok(())
     }
 
     /// Sees to a viewer's wish for another size.
@@ -243,6 +323,7 @@ impl Watcher {
         // and again has it looked at no more often than one that moves.
         if is_read {
             server.due = Instant::now() + self.interval;
+            server.look_for_pointer(POINTER_INTERVAL);
         }
         Ok(frame)
     }
@@ -277,6 +358,8 @@ impl Server {
             unheard: Vec::new(),
             damage: None,
             due: Instant::now(),
+            pointer_seen: Instant::now(),
+            pointer_due: None,
         })
     }
 
@@ -305,6 +388,12 @@ impl Server {
         }
     }
 
+    /// Has the pointer looked for, no sooner than `interval` after the last time.
+    fn look_for_pointer(&mut self, interval: Duration) {
+        let due = self.pointer_seen + interval;
+        self.pointer_due = Some(self.pointer_due.map_or(due, |known| known.min(due)));
+    }
+
     /// What has come already.
     fn hear_all(&mut self) -> Result<(), Error> {
         while let Some(event) = self.client.ready_event()? {
@@ -325,20 +414,22 @@ impl Server {
         }
     }
 
-    fn act(&mut self, act: Act) {
+    async fn act(&mut self, act: Act) -> Result<(), Error> {
         match act {
             Act::Copy(text) => self.clipboard.take(&mut self.client, text),
-            act => self.input.act(&mut self.client, act),
+            act => self.input.act(&mut self.client, act).await?,
         }
+        Ok(())
     }
 
-    /// What a program copied, where what has come tells of that.
-    async fn hear_clipboard(&mut self) -> Result<Option<Arc<str>>, Error> {
+    /// What a program copied, where what has come tells of that and somebody is there to be told.
+    async fn hear_clipboard(&mut self, is_looked_at: bool) -> Result<Option<Arc<str>>, Error> {
         let mut copied = None;
         // Answers that are waited for bring further events.
         while !self.unheard.is_empty() {
             for event in std::mem::take(&mut self.unheard) {
-                copied = self.clipboard.hear(&mut self.client, &event).await?.or(copied);
+                let heard = self.clipboard.hear(&mut self.client, &event, is_looked_at).await?;
+                copied = heard.or(copied);
             }
             self.hear_all()?;
         }

@@ -14,7 +14,7 @@ use super::super::activity::Activity;
 use super::super::relay::{Misbehaviour, RelayEnd, greet};
 use super::lane::Lane;
 use super::studio::Studio;
-use crate::display::screen::{Act, Look, Screen};
+use crate::display::screen::{Act, Counted, Look, Screen};
 use crate::errors::chain;
 use crate::rfb::client_message::{Area, ClientMessage};
 use crate::rfb::connection::{NATIVE, Said, Wanted};
@@ -28,6 +28,9 @@ const NO_PICTURE: u64 = 1;
 
 /// Pixels that are made exact in one update: some milliseconds of work.
 const MOST_REFRESHED: usize = 256 << 10;
+
+/// Bytes of answers from which on they count for what is in flight.
+const UNCOUNTED: usize = 4 << 10;
 
 /// Answers that may wait for a viewer to take them. One with more waiting is not heard: answers can be had for next to nothing.
 const MOST_OUTPUT: usize = 256 << 10;
@@ -64,7 +67,7 @@ pub enum NativeEnd {
 
 /// Serves one viewer until it goes. `tx` and `rx` carry the payloads of its binary messages; they stay the caller's.
 ///
-/// Whatever the end, keys and buttons that the viewer held are released before this returns. To end it from outside, let `rx`
+/// Whatever the end, the release of keys and buttons that the viewer holds is on its way before this returns. To end it from outside, let `rx`
 /// end: a dropped future releases nothing.
 pub async fn run<Tx, Rx, E>(
     tx: &mut Tx,
@@ -80,7 +83,7 @@ where
     E: Error + Send,
 {
     let look = screen.look();
-    let texts = look.texts();
+    let (texts, leds) = (look.texts(), look.leds());
     let Ok(frame) = timeout(options.picture_deadline, look.newer(NO_PICTURE)).await else {
         return NativeEnd::NoPicture;
     };
@@ -101,16 +104,17 @@ where
         lane: Lane::default(),
         frame,
         cursor: None,
+        painting: None,
         encoding: None,
         resizing: None,
         freshness: Freshness::Unknown,
         texts,
+        leds,
     };
+    viewer.connection.light(*viewer.leds.borrow_and_update());
     viewer.refresh.reset(init.width, init.height);
     let end = viewer.serve(input, tx, rx, options.send_deadline).await;
-    for held in viewer.connection.releases() {
-        act(screen, &held).await;
-    }
+    act(&viewer.look, Act::Leave).await;
     end
 }
 
@@ -124,14 +128,17 @@ struct Viewer<'a> {
     lane: Lane,
     /// The newest picture that is known here.
     frame: Arc<Frame>,
-    /// The pointer's image as the viewer has it.
+    /// The pointer's image as the viewer has it: of no pixels where the pointer is a part of the picture.
     cursor: Option<Arc<Cursor>>,
+    /// While the pointer is a part of its picture.
+    painting: Option<Counted>,
     encoding: Option<Encoding>,
     /// What comes of the size that it wished for.
     resizing: Option<BoxFuture<'static, SizeStatus>>,
     freshness: Freshness,
     /// What is copied on the display.
     texts: watch::Receiver<Option<Arc<str>>>,
+    leds: watch::Receiver<u8>,
 }
 
 /// Whether the picture is as new as what the viewer asked for last.
@@ -170,14 +177,27 @@ impl Viewer<'_> {
             let is_sending = !self.lane.is_empty();
             let stalled = self.lane.waiting_since().map(|since| since + send_deadline);
             let is_free = !is_sending && self.encoding.is_none();
-            let may_send = is_free && self.connection.is_waiting() && self.flow.may_send();
+            let is_open = is_free && self.flow.may_send();
+            let may_send = is_open && self.connection.is_waiting();
             // While the picture is waited for, nothing is refreshed.
             let owed = self.refresh.due().filter(|_| !self.awaits_picture());
             let owed = owed.map(tokio::time::Instant::from_std);
             // With much of it waiting there is something on its way, which is taken or too slow: this ends.
             let may_hear = self.connection.output() <= MOST_OUTPUT;
-            let Self { look, lane, encoding, resizing, freshness, texts, frame, cursor, connection, .. } =
-                &mut *self;
+            let has_own_pointer = self.painting.is_none();
+            let Self {
+                look,
+                lane,
+                encoding,
+                resizing,
+                freshness,
+                texts,
+                leds,
+                frame,
+                cursor,
+                connection,
+                ..
+            } = &mut *self;
             let seen = connection.seen().max(frame.serial());
             tokio::select! {
                 biased;
@@ -209,14 +229,15 @@ impl Viewer<'_> {
                     let frame = self.look.frame();
                     self.connection.resized(status, (frame.width(), frame.height()));
                 }
-                Ok(()) = texts.changed(), if is_free => {
+                Ok(()) = texts.changed(), if is_open => {
                     let text = texts.borrow_and_update().clone();
                     text.into_iter().for_each(|text| self.connection.offer(text));
                 }
+                Ok(()) = leds.changed() => connection.light(*leds.borrow_and_update()),
                 () = fresh(freshness), if matches!(freshness, Freshness::Asked(_)) => self.freshness = Freshness::Known,
                 newer = look.newer(seen), if may_send => self.show(newer),
                 () = until(owed), if may_send && owed.is_some() => {}
-                other = another_cursor(look, cursor), if is_free && cursor.is_some() => {
+                other = another_cursor(look, cursor), if is_free && has_own_pointer && cursor.is_some() => {
                     self.cursor = None;
                     drop(other);
                 }
@@ -226,24 +247,34 @@ impl Viewer<'_> {
 
     /// Queues what is to be sent now, or begins to encode it.
     fn prepare(&mut self) {
+        let newest = self.look.frame();
+        self.choose_pointer(&newest);
         // What the viewer has coming it gets before anything new, even answers: so there is a bound to what it leaves waiting.
         if self.lane.is_empty() {
-            let output = self.connection.take_output();
-            let output = (!output.is_empty()).then(|| Bytes::from(output));
-            let parts: Vec<Bytes> = output.into_iter().chain(self.connection.take_text()).collect();
-            if !parts.is_empty() {
-                self.lane.put(parts);
+            let output = Bytes::from(self.connection.take_output());
+            match output.len() {
+                0 => {}
+                // Answers are not kept waiting; a text is as good as a picture.
+                1..UNCOUNTED => self.lane.put([output]),
+                _ => self.put(vec![output], Instant::now()),
             }
         }
-        if !self.lane.is_empty() || self.encoding.is_some() || !self.connection.is_waiting() {
+        if !self.lane.is_empty() || self.encoding.is_some() || !self.flow.may_send() {
+            return;
+        }
+        if let Some(text) = self.connection.take_text() {
+            self.put(vec![text], Instant::now());
+            return;
+        }
+        if !self.connection.is_waiting() {
             return;
         }
         if let (None, Some(form)) = (&self.cursor, self.connection.cursor_form()) {
-            let cursor = self.look.cursor();
-            self.lane.put([Bytes::from(cursor.update(form, self.connection.format()))]);
+            let has_own = self.painting.is_none();
+            let cursor = if has_own { self.look.cursor() } else { Arc::default() };
+            let update = Bytes::from(cursor.update(form, self.connection.format()));
+            self.put(vec![update], Instant::now());
             self.cursor = Some(cursor);
-        }
-        if !self.flow.may_send() {
             return;
         }
         if self.awaits_picture() {
@@ -252,19 +283,44 @@ impl Viewer<'_> {
             }
             return;
         }
-        let newest = self.look.frame();
         if newest.serial() > self.frame.serial() {
             self.show(newest);
         }
-        let changes = self.connection.wanted(&self.frame);
-        let Some(wanted) = changes.or_else(|| self.connection.refresh(&self.frame, self.owed())) else {
+        let picture = self.picture();
+        let changes = self.connection.wanted(&picture);
+        let Some(wanted) = changes.or_else(|| self.connection.refresh(&picture, self.owed())) else {
             return;
         };
         self.connection.begin(&wanted);
-        let (studio, frame) = (self.studio.clone(), Arc::clone(&self.frame));
+        let (studio, frame) = (self.studio.clone(), Arc::clone(&picture));
         let (class, areas, shared) = (wanted.class, wanted.areas.clone(), self.look.is_shared());
         let pixels = async move { studio.encode(&frame, class, areas, shared).await }.boxed();
-        self.encoding = Some(Encoding { frame: Arc::clone(&self.frame), wanted, pixels });
+        self.encoding = Some(Encoding { frame: picture, wanted, pixels });
+    }
+
+    /// Has the pointer painted once a viewer has moved it, but for that viewer: it has its own there, if it draws one.
+    fn choose_pointer(&mut self, newest: &Frame) {
+        let draws = self.connection.cursor_form().is_some();
+        let has_own = newest.mover().is_none_or(|mover| draws && mover == self.look.seat().number());
+        if has_own != self.painting.is_none() {
+            self.painting = (!has_own).then(|| self.look.paints_pointer());
+            self.cursor = None;
+        }
+    }
+
+    /// The newest known picture as this viewer sees it.
+    fn picture(&self) -> Arc<Frame> {
+        if self.painting.is_some() { self.frame.painted() } else { Arc::clone(&self.frame) }
+    }
+
+    /// Queues something that counts for what the viewer has in flight.
+    fn put(&mut self, parts: Vec<Bytes>, now: Instant) {
+        let bytes = parts.iter().map(Bytes::len).sum();
+        self.lane.put(parts);
+        if self.connection.answers_fences() {
+            let number = self.flow.sent(bytes, now);
+            self.lane.put([Bytes::from(self.connection.fence_behind(number))]);
+        }
     }
 
     /// Whether nothing is sent before the picture is as new as what was asked for.
@@ -302,12 +358,7 @@ impl Viewer<'_> {
         pixels.iter().for_each(|encoded| self.refresh.sent(encoded.area, encoded.exact, now));
         self.freshness = Freshness::Unknown;
         let parts = self.connection.update(&frame, &wanted, &pixels);
-        let bytes = parts.iter().map(Bytes::len).sum();
-        self.lane.put(parts);
-        if self.connection.answers_fences() {
-            let number = self.flow.sent(bytes, now);
-            self.lane.put([Bytes::from(self.connection.fence_behind(number))]);
-        }
+        self.put(parts, now);
         Ok(())
     }
 
@@ -317,15 +368,17 @@ impl Viewer<'_> {
                 Said::Nothing => {}
                 Said::Input(message) => {
                     self.activity.touch(Instant::now());
-                    act(self.look.screen(), &message).await;
+                    if let Some(input) = act_of(&message) {
+                        act(&self.look, input).await;
+                    }
                 }
                 Said::Copied(text) => {
                     self.activity.touch(Instant::now());
-                    copy(self.look.screen(), text).await;
+                    act(&self.look, Act::Copy(text.into())).await;
                 }
                 Said::Resize(size) => {
                     self.activity.touch(Instant::now());
-                    self.resizing = Some(self.look.screen().resize(size).boxed());
+                    self.resizing = Some(self.look.resize(size).boxed());
                 }
                 Said::Drawn(number) => self.flow.acknowledged(number, Instant::now()),
             }
@@ -337,23 +390,20 @@ impl Viewer<'_> {
     }
 }
 
-async fn act(screen: &Screen, message: &ClientMessage) {
-    let act = match *message {
-        ClientMessage::Key { down, keysym } => Act::Key { down, keysym, scancode: None },
+fn act_of(message: &ClientMessage) -> Option<Act> {
+    match *message {
+        ClientMessage::Key { down, keysym } => Some(Act::Key { down, keysym, scancode: None }),
         ClientMessage::QemuKey { down, keysym, keycode } => {
-            Act::Key { down, keysym, scancode: Some(keycode) }
+            Some(Act::Key { down, keysym, scancode: Some(keycode) })
         }
-        ClientMessage::Pointer { buttons, x, y } => Act::Pointer { x, y, buttons },
-        _ => return,
-    };
-    if !screen.act(act).await {
-        tracing::debug!("nobody takes what a viewer does");
+        ClientMessage::Pointer { buttons, x, y } => Some(Act::Pointer { x, y, buttons }),
+        _ => None,
     }
 }
 
-async fn copy(screen: &Screen, text: String) {
-    if !screen.act(Act::Copy(text.into())).await {
-        tracing::debug!("nobody takes what a viewer copied");
+async fn act(look: &Look, act: Act) {
+    if !look.act(act).await {
+        tracing::debug!("nobody takes what a viewer does");
     }
 }
 

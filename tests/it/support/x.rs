@@ -2,8 +2,8 @@
 
 use x11rb::connection::Connection as _;
 use x11rb::protocol::xproto::{
-    ChangeGCAux, ConnectionExt as _, CreateGCAux, CreateWindowAux, EventMask, Rectangle,
-    SELECTION_NOTIFY_EVENT, SelectionNotifyEvent, SelectionRequestEvent, WindowClass,
+    ChangeGCAux, ChangeWindowAttributesAux, ConnectionExt as _, CreateGCAux, CreateWindowAux, EventMask,
+    Rectangle, SELECTION_NOTIFY_EVENT, SelectionNotifyEvent, SelectionRequestEvent, WindowClass,
 };
 use x11rb::rust_connection::{DefaultStream, RustConnection};
 
@@ -33,7 +33,24 @@ impl Display {
         let connection =
             RustConnection::connect_to_stream_with_auth_info(stream, 0, protocol, cookie).unwrap();
         let root = connection.setup().roots[0].root;
-        Self { connection, root }
+        let display = Self { connection, root };
+        display.hide_pointer();
+        display
+    }
+
+    /// Has nothing to be seen of the pointer where no window has one of its own: viewers see it in their picture, and the X
+    /// server's own picture is without.
+    fn hide_pointer(&self) {
+        let x = &self.connection;
+        let (pixmap, cursor) = (x.generate_id().unwrap(), x.generate_id().unwrap());
+        x.create_pixmap(1, pixmap, self.root, 1, 1).unwrap();
+        let context = x.generate_id().unwrap();
+        x.create_gc(context, pixmap, &CreateGCAux::new().foreground(0)).unwrap();
+        x.poly_fill_rectangle(pixmap, context, &[Rectangle { x: 0, y: 0, width: 1, height: 1 }]).unwrap();
+        x.create_cursor(cursor, pixmap, pixmap, 0, 0, 0, 0, 0, 0, 0, 0).unwrap();
+        let aux = ChangeWindowAttributesAux::new().cursor(cursor);
+        x.change_window_attributes(self.root, &aux).unwrap();
+        x.get_input_focus().unwrap().reply().unwrap();
     }
 
     /// The connection itself.
