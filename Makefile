@@ -3,7 +3,7 @@ SHELL := /bin/bash
 CARGO_FLAGS ?= --locked
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
-.PHONY: help setup demo test delivery-test ci check deb image-test fly-test vm-test packer-test bench soak fuzz clean
+.PHONY: help setup demo test delivery-test ci check deb image-test fly-test vm-test packer-test bench bench-rfb soak fuzz clean
 
 help:
 	@echo "make demo        install, build, start a sandbox on this machine and print a link to it"
@@ -16,6 +16,7 @@ help:
 	@echo "make vm-test     the same tree with a kernel of its own, in an emulated machine"
 	@echo "make packer-test has Packer judge packer/"
 	@echo "make bench       the relay beside websockify, the CDP proxy and sessions beside doing without, each in one run"
+	@echo "make bench-rfb   a display served natively beside x11vnc, x0vncserver and Xvnc behind websockify, in one run"
 	@echo "make soak        sessions that come and go and are killed at random, SOAK_ROUNDS (default 100) times three"
 	@echo "make fuzz        each fuzz target for FUZZ_SECONDS (default 60); needs cargo-fuzz and a nightly toolchain"
 
@@ -77,6 +78,10 @@ bench: setup
 	cargo bench $(CARGO_FLAGS) --bench bridge
 	cargo bench $(CARGO_FLAGS) --bench cdp
 	cargo bench $(CARGO_FLAGS) --bench create
+
+# Other flags in BENCH_FLAGS: --viewers 10, --seconds 10, --only typing,click.
+bench-rfb: setup
+	cargo bench $(CARGO_FLAGS) --bench rfb -- $(BENCH_FLAGS)
 
 SOAK_ROUNDS ?= 100
 soak: setup

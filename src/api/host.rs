@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use super::answer::{Context, State, json};
 use super::refused::{Refused, Trouble};
 use super::view::{Capacity, ScreenSize};
+use super::watching::{ScreenView, ViewerView};
 use crate::errors::chain;
 use crate::health::{Health, HealthStatus};
 use crate::http::body::uncached;
@@ -41,6 +42,11 @@ struct SessionReport {
     user: Option<String>,
     state: SessionState,
     viewers: Viewers,
+    /// The same one by one.
+    watching: Vec<ViewerView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    screen: Option<ScreenView>,
     components: Vec<Component>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -84,6 +90,8 @@ pub(super) async fn status(state: &State) -> Status {
             user: record.user.map(|user| user.to_string()),
             state: record.state,
             viewers: record.viewers,
+            watching: record.watching.into_iter().map(ViewerView::from).collect(),
+            screen: record.screen.map(ScreenView::from),
             components: record.components,
             display: record.display,
             display_size: record.display_size.map(ScreenSize::from),

@@ -39,6 +39,8 @@ pub(super) struct SessionMetrics {
     queued: IntGauge,
     spares: IntGaugeVec,
     profiles: IntGaugeVec,
+    in_flight: IntGauge,
+    window: IntGauge,
 }
 
 impl SessionMetrics {
@@ -58,6 +60,11 @@ impl SessionMetrics {
             queued: IntGauge::new("valetd_session_queued", "Requests that wait for a place")?,
             spares: by("kind", "valetd_session_spares", "What is ready for sessions to come")?,
             profiles: by("state", "valetd_profile_count", "Profiles in the pool")?,
+            in_flight: IntGauge::new(
+                "valetd_vnc_in_flight_bytes",
+                "Bytes of updates that viewers have not drawn yet",
+            )?,
+            window: IntGauge::new("valetd_vnc_window_bytes", "Bytes of updates that may be on their way")?,
         })
     }
 
@@ -67,8 +74,18 @@ impl SessionMetrics {
         self.starts.with_label_values(&[component.name]).add(component.starts.into());
     }
 
-    fn parts(&self) -> [&dyn Collector; 7] {
-        [&self.up, &self.starts, &self.count, &self.capacity, &self.queued, &self.spares, &self.profiles]
+    fn parts(&self) -> [&dyn Collector; 9] {
+        [
+            &self.up,
+            &self.starts,
+            &self.count,
+            &self.capacity,
+            &self.queued,
+            &self.spares,
+            &self.profiles,
+            &self.in_flight,
+            &self.window,
+        ]
     }
 }
 
@@ -90,7 +107,11 @@ impl Collector for SessionMetrics {
         ] {
             self.count.with_label_values(&[state.as_str()]).set(0);
         }
+        let (mut in_flight, mut window) = (0_usize, 0_usize);
         for session in self.sessions.all() {
+            for (bytes, most) in session.watching().into_iter().filter_map(|it| it.figures?.queue) {
+                (in_flight, window) = (in_flight.saturating_add(bytes), window.saturating_add(most));
+            }
             let status = session.status();
             self.count.with_label_values(&[status.state.as_str()]).inc();
             status.components.iter().for_each(|component| self.count(component));
@@ -100,6 +121,8 @@ impl Collector for SessionMetrics {
         }
         let occupancy = self.sessions.occupancy();
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.in_flight.set(number(in_flight));
+        self.window.set(number(window));
         self.capacity.set(number(occupancy.capacity));
         self.queued.set(number(occupancy.queued));
         self.spares.with_label_values(&["display"]).set(number(occupancy.spare_displays));

@@ -23,6 +23,7 @@ mod server;
 mod sessions;
 mod stream;
 mod view;
+mod watching;
 
 pub use config::Config;
 pub use server::{Api, Error, Params};

@@ -6,6 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::handoffs::HandoffView;
+use super::watching::{ScreenView, ViewerView};
 use crate::clock::unix_seconds;
 use crate::durations;
 use crate::health::Spares;
@@ -62,6 +63,12 @@ pub(super) struct SessionView {
     components: Vec<Component>,
     /// Who is looking.
     viewers: Viewers,
+    /// The same one by one, those who came first first.
+    watching: Vec<ViewerView>,
+    /// What looking at its display comes to, where that is served natively.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    screen: Option<ScreenView>,
     /// How many automations are connected.
     automations: usize,
     /// Tabs that crashed and were left as they were.
@@ -143,6 +150,8 @@ impl From<SessionRecord> for SessionView {
             handoffs: record.handoffs.iter().map(|handoff| HandoffView::from(&**handoff)).collect(),
             components: record.components,
             viewers: record.viewers,
+            watching: record.watching.into_iter().map(ViewerView::from).collect(),
+            screen: record.screen.map(ScreenView::from),
             automations: record.automations,
             tab_crashes: record.tab_crashes,
             display: record.display,

@@ -12,6 +12,7 @@ use crate::session::{self, HostConfig, Manager, Network};
 use crate::store::{self, SetAside, Store};
 use crate::sys::{self, AppFilter, Filter, Firewall, Host};
 use crate::tasks::blocking;
+use crate::vnc::native;
 
 /// For the state file to be opened and looked through.
 const STORE_DEADLINE: Duration = Duration::from_secs(20);
@@ -40,6 +41,7 @@ pub(super) fn manager(config: &Config, registry: &Registry) -> Result<(Manager, 
         profiles: config.profiles.clone(),
         memory_bytes: sys::procfs::memory_bytes().map_err(Error::Proc)?,
         adspower: adspower.clone(),
+        native: native::Metrics::register(registry)?,
     });
     Ok((manager, adspower))
 }

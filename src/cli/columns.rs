@@ -1,7 +1,7 @@
 //! Tables for people, in columns as wide as they need to be.
 
 /// A head and rows of as many cells.
-fn columns<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
+pub(super) fn columns<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
     let mut widths = head.map(str::len);
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {

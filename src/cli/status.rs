@@ -8,6 +8,7 @@ use serde_json::Value;
 use tokio::time::interval;
 
 use super::ask::{AskError, Question, ask, socket};
+use super::columns::columns;
 use super::output::{answer, complain};
 use super::session::now;
 use super::{Exit, StatusArgs};
@@ -72,7 +73,7 @@ fn table(status: &Value, now: f64) -> String {
             text(&session["id"]),
             text(&session["state"]),
             text(&session["display"]),
-            size(&session["display_size"]).map(|size| format!(" {size}")).unwrap_or_default(),
+            extent(&session["display_size"]).map(|size| format!(" {size}")).unwrap_or_default(),
             session["viewers"]["controllers"],
             session["viewers"]["spectators"],
         ));
@@ -92,13 +93,84 @@ fn table(status: &Value, now: f64) -> String {
             );
             lines.push(line.trim_end().to_owned());
         }
+        lines.extend(screen(&session["screen"]).map(|screen| format!("  {screen}")));
+        lines.extend(watching(&session["watching"]).lines().map(|line| format!("  {line}")));
     }
     lines.push(String::new());
     lines.join("\n")
 }
 
-fn size(size: &Value) -> Option<String> {
+/// `1280x720`.
+fn extent(size: &Value) -> Option<String> {
     Some(format!("{}x{}", size["width"].as_u64()?, size["height"].as_u64()?))
+}
+
+/// What looking at the display comes to.
+fn screen(screen: &Value) -> Option<String> {
+    let frames = screen["frames"].as_u64()?;
+    let capture =
+        screen["capture_ms"].as_f64().map(|ms| format!(", looked at in {ms:.1} ms")).unwrap_or_default();
+    Some(format!("screen: {} frames/s of {frames}{capture}", screen["fps"]))
+}
+
+/// Those who watch; nothing where nobody does.
+fn watching(viewers: &Value) -> String {
+    let viewers = viewers.as_array().map(Vec::as_slice).unwrap_or_default();
+    if viewers.is_empty() {
+        return String::new();
+    }
+    let row = |viewer: &Value| {
+        let figures = &viewer["figures"];
+        let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+        let number = |name: &str| or_dash(figures[name].as_u64().map(|number| number.to_string()));
+        let time = |name: &str| or_dash(figures[name].as_f64().map(|ms| format!("{ms:.1} ms")));
+        let bytes = |name: &str| figures[name].as_u64().map(size);
+        let queue = bytes("in_flight_bytes").zip(bytes("window_bytes"));
+        [
+            or_dash(viewer["viewer"].as_str().map(str::to_owned)),
+            or_dash(viewer["role"].as_str().map(str::to_owned)),
+            number("fps"),
+            time("round_trip_ms"),
+            or_dash(bytes("bytes_per_second").map(|size| format!("{size}/s"))),
+            or_dash(bytes("bytes")),
+            or_dash(queue.map(|(in_flight, window)| format!("{in_flight} of {window}"))),
+            time("encode_ms"),
+            number("quality"),
+            or_dash(encodings(&figures["rectangles"])),
+        ]
+    };
+    let rows: Vec<_> = viewers.iter().map(row).collect();
+    let head = [
+        "VIEWER",
+        "ROLE",
+        "FPS",
+        "ROUND TRIP",
+        "RATE",
+        "SENT",
+        "IN FLIGHT",
+        "ENCODED IN",
+        "QUALITY",
+        "ENCODED AS",
+    ];
+    columns(head, &rows)
+}
+
+/// What rectangles were encoded as, the most frequent first.
+fn encodings(rectangles: &Value) -> Option<String> {
+    let counts = rectangles.as_object()?.iter();
+    let mut counts: Vec<_> = counts.filter_map(|(kind, count)| Some((count.as_u64()?, kind))).collect();
+    counts.sort_unstable_by(|one, other| other.cmp(one));
+    let words: Vec<_> = counts.iter().map(|(count, kind)| format!("{kind} {count}")).collect();
+    (!words.is_empty()).then(|| words.join(", "))
+}
+
+/// Bytes in their largest unit.
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..=1023 => format!("{bytes} B"),
+        1024..=1_048_575 => format!("{} KiB", bytes >> 10),
+        _ => format!("{}.{} MiB", bytes >> 20, (bytes >> 10 & 1023) * 10 / 1024),
+    }
 }
 
 /// The machine, what is known of it with commas between.
@@ -169,6 +241,15 @@ mod tests {
                 "id": "s1", "state": "degraded", "display": ":5",
                 "display_size": { "width": 1280, "height": 720 },
                 "viewers": { "controllers": 1, "spectators": 2 },
+                "screen": { "fps": 30, "frames": 900, "capture_ms": 0.75 },
+                "watching": [
+                    { "viewer": "1a2b3c4d", "role": "controller", "since": 940.0, "figures": {
+                        "fps": 30, "updates": 880, "bytes_per_second": 2048, "bytes": 5_767_168,
+                        "round_trip_ms": 12.34, "encode_ms": 0.9, "in_flight_bytes": 512, "window_bytes": 262_144,
+                        "quality": 6, "rectangles": { "tight_jpeg": 700, "tight_fill": 3000 },
+                    } },
+                    { "viewer": "55667788", "role": "spectator", "since": 999.0 },
+                ],
                 "components": [
                     { "name": "xvfb", "status": "ok", "pid": 11, "since": 940.0, "starts": 1 },
                     { "name": "browser", "status": "failing", "since": 999.0, "starts": 6, "reason": "exited with status 1" },
@@ -184,7 +265,11 @@ mod tests {
              session s1  degraded  display :5 1280x720  viewers 1 acting, 2 looking\n\
              \u{20} SERVICE    STATUS         PID   SINCE STARTS  WHY\n\
              \u{20} xvfb       ok              11      1m      1\n\
-             \u{20} browser    failing          -      1s      6  exited with status 1\n"
+             \u{20} browser    failing          -      1s      6  exited with status 1\n\
+             \u{20} screen: 30 frames/s of 900, looked at in 0.8 ms\n\
+             \u{20} VIEWER    ROLE        FPS  ROUND TRIP  RATE     SENT     IN FLIGHT         ENCODED IN  QUALITY  ENCODED AS\n\
+             \u{20} 1a2b3c4d  controller  30   12.3 ms     2 KiB/s  5.5 MiB  512 B of 256 KiB  0.9 ms      6        tight_fill 3000, tight_jpeg 700\n\
+             \u{20} 55667788  spectator   -    -           -        -        -                 -           -        -\n"
         );
     }
 }

@@ -63,6 +63,12 @@ impl TokenGrant {
     }
 }
 
+/// A right to a picture of a session that is here. It is none to a ticket: a ticket is good for it, and must not beget another.
+pub(super) struct StillGrant {
+    grant: Grant,
+    pub(super) session: Session,
+}
+
 /// A viewer's right to one session over a WebSocket, a place in it, and its display being ready.
 pub(super) struct VncGrant {
     pub(super) grant: Grant,
@@ -124,6 +130,20 @@ impl Gate {
         Ok(TokenGrant { grant, session })
     }
 
+    /// Takes any credential whose role may look. A ticket is one of them: an `<img>` has no header to carry a token in.
+    pub(super) async fn still(
+        &self,
+        head: &Parts,
+        peer: &Peer,
+        session: Option<&SessionId>,
+    ) -> Result<StillGrant, Refused> {
+        let (grant, session) = self.enter(head, peer, session, true).await?;
+        match grant.role {
+            Role::Spectator | Role::Controller => Ok(StillGrant { grant, session }),
+            Role::Automation | Role::Operator => Err(Refusal::WrongRole.into()),
+        }
+    }
+
     /// Takes any credential whose role may watch, and a seat.
     pub(super) async fn viewer(
         &self,
@@ -180,6 +200,11 @@ impl Gate {
     pub(super) fn spend(&self, proof: CdpGrant) -> Result<(Grant, Session), Refused> {
         self.use_up(&proof.grant)?;
         Ok((Grant { token_id: None, ..proof.grant }, proof.session))
+    }
+
+    /// The same for a picture, which is not given to whom this refuses.
+    pub(super) fn spend_still(&self, proof: StillGrant) -> Result<(), Refused> {
+        Ok(self.use_up(&proof.grant)?)
     }
 
     /// Makes a one-time ticket.

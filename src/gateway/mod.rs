@@ -16,6 +16,7 @@ mod metrics;
 mod origin;
 mod refused;
 pub mod routes;
+mod screenshot;
 mod server;
 mod socket;
 #[cfg(test)]

@@ -7,6 +7,7 @@ use http_body_util::Full;
 use hyper::header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_VERSION, UPGRADE};
 use hyper::{Response, StatusCode};
 
+use super::screenshot::NoScreenshot;
 use crate::auth::Refusal;
 use crate::http::{Problem, RequestId};
 
@@ -47,6 +48,8 @@ pub(super) enum Refused {
     NoHost,
     /// A query that is not understood.
     BadQuery,
+    /// A screenshot that is not made.
+    Screenshot(NoScreenshot),
     /// A body that is not understood.
     BadBody,
     /// The session has no such handoff.
@@ -131,6 +134,7 @@ impl Refused {
             Self::BadQuery => {
                 (StatusCode::BAD_REQUEST, "invalid-request", "The query is not understood.", "query")
             }
+            Self::Screenshot(why) => why.outside(),
             Self::BadBody => {
                 (StatusCode::BAD_REQUEST, "invalid-request", "The body is not understood.", "body")
             }
@@ -162,7 +166,9 @@ impl Refused {
             Self::TooManyViewers | Self::TooManyAutomations | Self::Credential(Refusal::Exhausted) => {
                 problem.retry_after(FULL_RETRY)
             }
-            Self::NotReady(after) | Self::BrowserNotReady(after) => problem.retry_after(after),
+            Self::NotReady(after)
+            | Self::BrowserNotReady(after)
+            | Self::Screenshot(NoScreenshot::Busy(after)) => problem.retry_after(after),
             Self::Draining => problem.retry_after(DRAIN_RETRY),
             _ => problem,
         };

@@ -14,7 +14,9 @@ pub enum Proof {
     Token,
     /// A good token of somebody at the screen, which `gate` turns into a `TokenGrant` as well.
     Look,
-    /// The same of somebody who may act.
+    /// A good credential of somebody at the screen, which `gate` turns into a `StillGrant`.
+    Still,
+    /// A good token of somebody at the screen who may act.
     Act,
     /// A good credential of a viewer, which `gate` turns into a `VncGrant`.
     Viewer,
@@ -36,10 +38,12 @@ pub struct Route {
 }
 
 /// Every route; the first that fits is taken.
-pub const ROUTES: [Route; 16] = [
+pub const ROUTES: [Route; 18] = [
     Route { method: "POST", pattern: "/sessions/{id}/ticket", proof: Proof::Token },
     Route { method: "GET", pattern: "/sessions/{id}/handoffs", proof: Proof::Look },
     Route { method: "POST", pattern: "/sessions/{id}/handoffs/{handoff}/resolve", proof: Proof::Act },
+    Route { method: "GET", pattern: "/sessions/{id}/screenshot.png", proof: Proof::Still },
+    Route { method: "GET", pattern: "/sessions/{id}/screenshot.jpg", proof: Proof::Still },
     Route { method: "GET", pattern: "/sessions/{id}/vnc", proof: Proof::Viewer },
     Route { method: "GET", pattern: "/websockify", proof: Proof::Viewer },
     // Where the stock vnc.html looks for it: it resolves the name relative to itself.

@@ -25,7 +25,7 @@ use super::metrics::Metrics;
 use super::refused::Refused;
 use super::routes::{self, Match, Proof};
 use super::viewer::{self, Settings};
-use super::{Config, assets, cdp, credential, forwarded};
+use super::{Config, assets, cdp, credential, forwarded, screenshot};
 use crate::auth::{self, KeyError, Role, TICKET_TTL};
 use crate::cdp::{Paths, Policy};
 use crate::clock;
@@ -289,6 +289,14 @@ impl Context {
                 let handoff = found.handoff.ok_or(Refused::NoRoute)?;
                 let (session, user) = proof.at();
                 Ok(handoffs::resolve(session, &handoff, user, body).await?.into())
+            }
+            Proof::Still => {
+                let proof = self.gate.still(head, peer, found.session.as_ref()).await?;
+                let format = screenshot::wanted(found.pattern, head.uri.query())?;
+                let taken = screenshot::take(&proof.session, format);
+                let file = draining.run_until_cancelled(taken).await.ok_or(Refused::Draining)??;
+                self.gate.spend_still(proof)?;
+                Ok(screenshot::response(format, file).into())
             }
             Proof::Viewer => {
                 let proof = self.gate.viewer(head, peer, found.session.as_ref()).await?;

@@ -65,6 +65,7 @@ pub(super) async fn run(
     let activity = Activity::new(Instant::now());
     let over = CancellationToken::new();
     let mut until_over = (&mut rx).take_until(Box::pin(over.cancelled()));
+    let ticket = ticket.named(&viewer);
     let mut served = Box::pin(ticket.serve(&mut tx, &mut until_over, settings.send_deadline, &activity));
     let ended = tokio::select! {
         biased;

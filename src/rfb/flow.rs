@@ -133,6 +133,11 @@ impl Flow {
         self.round_trip
     }
 
+    /// Bytes that are on their way.
+    pub fn in_flight(&self) -> usize {
+        self.bytes
+    }
+
     /// Bytes that may be on their way.
     pub fn window(&self) -> usize {
         self.window

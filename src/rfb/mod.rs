@@ -10,6 +10,8 @@
 //! | `server_message.rs` | the few server messages that we make ourselves |
 //! | `connection.rs`, `clipboard.rs`, `cursor.rs`, `flow.rs`, `refresh.rs` | a viewer that we serve ourselves, how much it may have in flight, and what it has only a likeness of |
 //! | `frame.rs`, `painted.rs`, `encode/` | the picture that we send, with the pointer in it where it is due, and the bytes that it is sent as |
+//! | `still.rs` | one picture as a file |
+//! | `figures.rs` | how often and how long, for those who watch over it |
 //! | `encoding.rs`, `pixel_format.rs`, `error.rs` | vocabulary |
 //!
 //! **Invariant:** no decoder here allocates by a length that a peer announced; buffers grow by bytes that came.
@@ -24,6 +26,7 @@ pub mod cursor;
 pub mod encode;
 pub mod encoding;
 pub mod error;
+pub mod figures;
 pub mod flow;
 pub mod frame;
 pub mod held_input;
@@ -38,6 +41,7 @@ pub mod server_handshake;
 pub mod server_message;
 pub mod skim;
 mod skim_rect;
+pub mod still;
 pub mod viewer_filter;
 pub mod viewer_handshake;
 mod wire;

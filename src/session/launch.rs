@@ -17,6 +17,7 @@ use crate::display::{Cookie, Reservation, ReserveError, Xvfb, screen};
 use crate::ids::ProfileName;
 use crate::supervise::{Confinement, Identity, Program, RestartPolicy, ServiceSpec, Timing};
 use crate::sys::{Host, SpaceError, SpaceSpec};
+use crate::vnc::native;
 use crate::vnc::{RfbAddress, RfbSource, X11vnc};
 
 /// Between probes, and for one probe: a hung service shows in health within the sum, 2 s at the most.
@@ -82,6 +83,8 @@ pub(super) struct Site {
     pub(super) devtools_ports: Arc<Ports>,
     /// Where the host has it.
     pub(super) adspower: Option<AdsPower>,
+    /// Where it is counted what serving displays comes to.
+    pub(super) native: native::Metrics,
 }
 
 impl Site {
@@ -209,7 +212,8 @@ impl Ground {
 
         let picture = match (&parts.rfb, &facts.display) {
             (RfbSource::Native, Some(display)) => {
-                let (screen, task) = screen::Screen::new(display.clone(), FRAME_INTERVAL);
+                let (screen, task) =
+                    screen::Screen::new(display.clone(), FRAME_INTERVAL, site.native.capture());
                 Picture::Native { screen, task: Box::new(task) }
             }
             (RfbSource::X11vnc { program }, Some(display)) => {

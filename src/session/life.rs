@@ -28,7 +28,7 @@ use crate::ids::ProfileName;
 use crate::supervise::{Group, GroupHandle, GroupStatus, ServiceState, StopReport};
 use crate::sys::{Host, Limits, give_back_free};
 use crate::tasks::{Blocking, Scope, caught};
-use crate::vnc::native::Studio;
+use crate::vnc::native::{Camera, Studio};
 use crate::vnc::{Activity, RfbSource};
 
 /// For directories, cookie and profile; after it, whoever waits is told. A large profile changes hands file by file.
@@ -155,7 +155,7 @@ impl Life {
             }
         };
         // Whatever is left is killed by those who own it; a place that nobody gives back would hold up every drain.
-        let outcome = caught(life).await.unwrap_or_else(|message| Err(Error::Panicked(message)));
+        let outcome = Box::pin(caught(life)).await.unwrap_or_else(|message| Err(Error::Panicked(message)));
         // Its pictures are gone. Nobody waits for this, and the next session may use what is left.
         drop(Blocking::start(give_back_free));
         self.note(Note::Over(outcome.map(|record| record.map(Box::new)))).await;
@@ -273,7 +273,12 @@ impl Life {
                     Picture::Native { screen, task } => {
                         let over = scope.token();
                         scope.spawn("screen", task.run(over));
-                        Backend::Native { screen, studio: Studio::default() }
+                        Backend::Native {
+                            screen,
+                            studio: Studio::default(),
+                            camera: Camera::default(),
+                            metrics: self.site.native.clone(),
+                        }
                     }
                 };
                 let of_adspower = self.site.adspower.as_ref().zip(parts.adspower.as_ref());

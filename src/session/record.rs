@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use super::handoff::Handoff;
 use super::request::Kind;
+use super::roster::{ScreenFigures, ViewerRecord};
 use super::status::{BROWSER, Component, SessionState};
 use super::viewer::Viewers;
 use crate::ids::{ProfileName, SessionId, UserId};
@@ -45,6 +46,10 @@ pub struct SessionRecord {
     pub components: Vec<Component>,
     /// Who is looking.
     pub viewers: Viewers,
+    /// The same one by one, those who came first first.
+    pub watching: Vec<ViewerRecord>,
+    /// What looking at its display comes to, where that is served natively.
+    pub screen: Option<ScreenFigures>,
     /// How many automations are connected.
     pub automations: usize,
     /// Tabs that crashed and were left as they were.

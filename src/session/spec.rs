@@ -170,6 +170,8 @@ impl Spec {
             handoffs: Vec::new(),
             components: Vec::new(),
             viewers: Viewers { spectators: 0, controllers: 0 },
+            watching: Vec::new(),
+            screen: None,
             automations: 0,
             tab_crashes: 0,
             display: None,

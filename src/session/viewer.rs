@@ -15,6 +15,7 @@ use super::handle::{Desk, HandoffError};
 use super::handoff::{Answer, Handoff, Handoffs};
 use super::record::{SessionRecord, Warmth};
 use super::request::Kind;
+use super::roster::{Roster, ScreenFigures, ViewerRecord};
 use super::status::{SessionState, SessionStatus};
 use crate::browser::Endpoint;
 use crate::clock::unix_ms;
@@ -23,7 +24,7 @@ use crate::ids::{HandoffId, ProfileName, SessionId, UserId};
 use crate::rfb::Access;
 use crate::store::SessionKey;
 use crate::supervise::GroupHandle;
-use crate::vnc::native::{self, NativeEnd, NativeOptions, Studio};
+use crate::vnc::native::{self, Camera, Meter, Metrics, NativeEnd, NativeOptions, Studio};
 use crate::vnc::relay::{self, RelayEnd, RelayOptions};
 use crate::vnc::{Activity, RfbAddress};
 
@@ -94,6 +95,10 @@ pub(super) enum Backend {
         screen: Screen,
         /// Where its pictures are encoded.
         studio: Studio,
+        /// Where single ones are.
+        camera: Camera,
+        /// Where it is counted what that comes to.
+        metrics: Metrics,
     },
     /// The bytes of a test's own server.
     #[cfg(test)]
@@ -120,6 +125,7 @@ pub(super) struct Counts {
     controllers: AtomicUsize,
     pub(super) automations: AtomicUsize,
     pub(super) tab_crashes: AtomicU64,
+    roster: Roster,
 }
 
 /// How many are looking.
@@ -220,6 +226,8 @@ impl Session {
             handoffs: self.inner.handoffs.borrow().all().cloned().collect(),
             components,
             viewers: self.viewers(),
+            watching: self.watching(),
+            screen: self.screen_figures(),
             automations: counts.automations.load(Ordering::Relaxed),
             tab_crashes: counts.tab_crashes.load(Ordering::Relaxed),
             display_size: display.as_ref().and(facts.display.as_ref()).map(crate::display::Display::size),
@@ -264,6 +272,18 @@ impl Session {
         }
     }
 
+    /// The same one by one, those who came first first.
+    pub fn watching(&self) -> Vec<ViewerRecord> {
+        self.inner.counts.roster.records()
+    }
+
+    fn screen_figures(&self) -> Option<ScreenFigures> {
+        match &self.inner.backend {
+            Backend::Native { screen, .. } => Some(ScreenFigures::of(&screen.figures())),
+            _ => None,
+        }
+    }
+
     /// Its display and DevTools port.
     pub fn facts(&self) -> &Facts {
         &self.inner.facts
@@ -274,7 +294,7 @@ impl Session {
     /// # Errors
     /// When there is no picture to show at the moment.
     pub async fn viewer(&self, access: Access) -> Result<ViewerTicket, NotReady> {
-        let ticket = ViewerTicket { session: self.clone(), access };
+        let ticket = ViewerTicket { session: self.clone(), access, name: String::new() };
         let (has_picture, state) = {
             let status = self.inner.status.borrow();
             (status.has_picture(), status.state)
@@ -309,6 +329,7 @@ impl Session {
 pub struct ViewerTicket {
     session: Session,
     access: Access,
+    name: String,
 }
 
 /// Why a viewer is no longer served.
@@ -329,6 +350,11 @@ pub enum ViewerEnd {
 }
 
 impl ViewerTicket {
+    /// For a viewer that is called that in the log.
+    pub fn named(self, name: &str) -> Self {
+        Self { name: name.to_owned(), ..self }
+    }
+
     /// Serves RFB to a viewer whose bytes come from `rx` and go to `tx`, until one side ends. Keys and buttons that the
     /// viewer holds are released before this returns. To end it from outside, end `rx`: a dropped future releases nothing.
     pub async fn serve<Tx, Rx, E>(
@@ -349,6 +375,7 @@ impl ViewerTicket {
         activity.counts_for(&inner.activity);
         match &inner.backend {
             Backend::Relay { address, .. } => {
+                let _entry = inner.counts.roster.enter(self.name.clone(), self.access, None);
                 let options = RelayOptions {
                     access: self.access,
                     desktop_name: format!("valetd {}", inner.about.id),
@@ -361,13 +388,16 @@ impl ViewerTicket {
                 let end = relay::run(tx, &mut rx, address, &options, activity).await;
                 if rx.take_result().is_some() { ViewerEnd::SessionEnded } else { self.judge(end) }
             }
-            Backend::Native { screen, studio } => {
+            Backend::Native { screen, studio, metrics, .. } => {
+                let (meter, figures) = Meter::new(metrics.clone());
+                let _entry = inner.counts.roster.enter(self.name.clone(), self.access, Some(figures));
                 let options = NativeOptions {
                     access: self.access,
                     desktop_name: format!("valetd {}", inner.about.id),
                     handshake_deadline: HANDSHAKE_DEADLINE,
                     send_deadline,
                     picture_deadline: UPSTREAM_DEADLINE,
+                    meter,
                 };
                 let mut rx = rx.take_until(Box::pin(self.session.over()));
                 let end = native::run(tx, &mut rx, screen, studio, &options, activity).await;

@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::super::xvfb::Display;
+use super::figures::{CaptureFigures, CaptureMeter, CaptureMetrics};
 use super::resizing::{Wish, Wishes};
 use super::watcher::{News, Watcher};
 use crate::rfb::{Cursor, Frame, SizeStatus};
@@ -65,6 +66,7 @@ pub struct Screen {
     cursor: watch::Receiver<Arc<Cursor>>,
     text: watch::Receiver<Option<Arc<str>>>,
     leds: watch::Receiver<u8>,
+    figures: watch::Receiver<CaptureFigures>,
     acts: mpsc::Sender<(Seat, Act)>,
     /// Counts the viewers that there ever were.
     seats: Arc<AtomicU64>,
@@ -90,11 +92,12 @@ pub(super) struct Interest {
 
 impl Screen {
     /// The screen of `display`, and the task that watches it. Between two frames lies `interval` at least.
-    pub fn new(display: Display, interval: Duration) -> (Self, ScreenTask) {
+    pub fn new(display: Display, interval: Duration, metrics: CaptureMetrics) -> (Self, ScreenTask) {
         let frame = watch::Sender::new(Arc::new(Frame::blank(1, 1)));
         let cursor = watch::Sender::new(Arc::default());
         let text = watch::Sender::new(None);
         let leds = watch::Sender::new(0);
+        let (meter, figures) = CaptureMeter::new(metrics);
         let (acts, inbox) = mpsc::channel(ACTS);
         let wishes = Wishes::default();
         let none = || Arc::new(watch::Sender::new(0));
@@ -111,12 +114,13 @@ impl Screen {
             cursor: cursor.subscribe(),
             text: text.subscribe(),
             leds: leds.subscribe(),
+            figures,
             acts,
             seats: Arc::default(),
             wishes: (!display.bounds().is_fixed()).then(|| wishes.clone()),
             interest: interest.clone(),
         };
-        let news = News { frame, cursor, text, leds };
+        let news = News { frame, cursor, text, leds, meter };
         (screen, ScreenTask(Watcher::new(display, interval, news, (inbox, wishes), interest)))
     }
 
@@ -124,6 +128,11 @@ impl Screen {
     pub fn look(&self) -> Look {
         let seat = Seat(self.seats.fetch_add(1, Ordering::Relaxed));
         Look { screen: self.clone(), seat, _counted: Counted::new(&self.interest.looking) }
+    }
+
+    /// What looking at it has come to.
+    pub fn figures(&self) -> CaptureFigures {
+        *self.figures.borrow()
     }
 }
 

@@ -14,12 +14,14 @@
 //! | `input.rs` | keys and buttons through XTEST |
 //! | `keyboard.rs`, `layout.rs` | which keys make a keysym, and what a key makes |
 //! | `resizing.rs` | wishes for another size, until it is their turn |
+//! | `figures.rs` | what looking comes to |
 //!
 //! **Invariant:** with nobody looking nothing is asked of the X server and no timer runs.
 
 mod clipboard;
 mod cursor;
 pub(super) mod damage;
+mod figures;
 mod handle;
 mod input;
 mod keyboard;
@@ -28,4 +30,5 @@ mod lease;
 mod resizing;
 mod watcher;
 
+pub use figures::{CaptureFigures, CaptureMetrics};
 pub use handle::{Act, Counted, Look, Screen, ScreenTask, Seat};

@@ -18,6 +18,7 @@ use super::super::xvfb::Display;
 use super::clipboard::Clipboard;
 use super::cursor::cursor;
 use super::damage::Damage;
+use super::figures::CaptureMeter;
 use super::handle::{Act, Interest, Seat};
 use super::input::Input;
 use super::lease::Lease;
@@ -51,6 +52,7 @@ pub(super) struct News {
     pub(super) cursor: watch::Sender<Arc<Cursor>>,
     pub(super) text: watch::Sender<Option<Arc<str>>>,
     pub(super) leds: watch::Sender<u8>,
+    pub(super) meter: CaptureMeter,
 }
 
 /// Why a server is watched no longer.
@@ -149,13 +151,14 @@ impl Watcher {
         let mut wished = self.resizing.watch();
         self.lease.open();
         loop {
+            // Before those who look are counted: who looks on and then asks is told of damage from here on, and so of all of it.
+            let number = *asked.borrow_and_update();
             let is_looked_at = *looking.borrow_and_update() > 0;
             server.report_damage(is_looked_at);
             if std::mem::take(&mut server.client.cursor_changed) && is_looked_at {
                 self.news.cursor.send_replace(Arc::new(server.cursor().await?));
                 server.look_for_pointer(self.interval);
             }
-            let number = *asked.borrow_and_update();
             if number > *self.interest.answered.borrow() {
                 // Behind the answer to this, everything that was drawn before has been told.
                 server.client.ask(xproto::GetInputFocusRequest).await.map_err(Error::from)?;
@@ -308,6 +311,7 @@ impl Watcher {
 
     /// Looks at what was drawn on since the frame `before`; gives another one if anything is different there.
     fn look(&self, server: &mut Server, before: &Frame) -> Result<Option<Frame>, Error> {
+        let began = Instant::now();
         let mut frame: Option<Frame> = None;
         let mut is_read = false;
         for area in server.client.drawn.take() {
@@ -324,6 +328,7 @@ impl Watcher {
         if is_read {
             server.due = Instant::now() + self.interval;
             server.look_for_pointer(POINTER_INTERVAL);
+            self.news.meter.looked(began.into_std(), frame.is_some());
         }
         Ok(frame)
     }

@@ -43,10 +43,25 @@ async fn without_a_credential_only_the_public_routes_answer() {
             }
         }
     }
-    assert_eq!(private, 15);
+    assert_eq!(private, 17);
     assert_eq!(world.request("GET", "/", "").await.0, 200);
     assert_eq!(world.upstream_connections.load(Ordering::SeqCst), 0);
     assert_eq!(world.browser.connections.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_screen_of_another_server_has_no_screenshots_and_says_so() {
+    let world = World::new().await;
+    let path = "/sessions/s1/screenshot.png";
+    let (status, head) = world.request("GET", path, &bearer(&token(Role::Spectator))).await;
+    assert_eq!(status, 404, "{head}");
+    world.metric("valetd_gateway_refusals_total", "no_screenshots", 1.0).await;
+    // Who it is comes first.
+    let path = "/sessions/s1/screenshot.jpg?quality=1000";
+    assert_eq!(world.request("GET", path, &bearer(&token(Role::Automation))).await.0, 403);
+    assert_eq!(world.request("GET", path, &bearer(&token(Role::Controller))).await.0, 400);
+    let own = format!("{}Origin: https://evil.example\r\n", bearer(&token(Role::Controller)));
+    assert_eq!(world.request("GET", path, &own).await.0, 403);
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@
 //! | `palette.rs` | how many colours a rectangle has, and which |
 //! | `pixels.rs` | pixels in the viewer's format |
 //! | `tight.rs` | Tight, each rectangle good without those before it |
+//! | `kind.rs` | what became of a rectangle, for those who count |
 //! | `encoder.rs` | all of it for one rectangle |
 //!
 //! **Invariant:** no rectangle refers to an earlier one, so that its bytes are good for every viewer of its class: each zlib
@@ -14,6 +15,7 @@
 
 mod class;
 mod encoder;
+mod kind;
 mod palette;
 mod pieces;
 mod pixels;
@@ -21,6 +23,7 @@ mod tight;
 
 pub use class::{Class, Method};
 pub use encoder::{Encoded, Encoder};
+pub use kind::RectangleKind;
 pub use pieces::{Piece, pieces};
 pub(super) use pixels::put_pixel;
 pub use tight::Error;

@@ -26,6 +26,7 @@ use crate::ids::{ProfileName, SessionId};
 use crate::profile::Pool;
 use crate::sys::Host;
 use crate::tasks::{Outcome, Scope};
+use crate::vnc::native;
 
 /// For a supervisor to answer a ping.
 const PING_DEADLINE: Duration = Duration::from_secs(1);
@@ -57,6 +58,7 @@ pub(super) struct Actor {
     pub(super) devtools_ports: Arc<Ports>,
     /// Where the host has it.
     pub(super) adspower: Option<AdsPower>,
+    pub(super) native: native::Metrics,
     pub(super) rules: Rules,
     pub(super) template: Config,
     pub(super) capacity: usize,

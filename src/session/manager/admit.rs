@@ -166,6 +166,7 @@ impl Actor {
                 identity,
                 devtools_ports: Arc::clone(&self.devtools_ports),
                 adspower: self.adspower.clone(),
+                native: self.native.clone(),
             },
             system: self.system.clone(),
             template: Parts::of(&self.template),

@@ -28,6 +28,7 @@ use crate::display::Reservation;
 use crate::profile;
 use crate::sys::Host;
 use crate::tasks::Scope;
+use crate::vnc::native;
 
 /// Requests that may wait for the manager. They are few and short; a full queue means that it hangs.
 const QUEUE: usize = 16;
@@ -48,6 +49,8 @@ pub struct Params {
     pub memory_bytes: u64,
     /// AdsPower, where the host has it.
     pub adspower: Option<AdsPower>,
+    /// Where it is counted what serving displays comes to.
+    pub native: native::Metrics,
 }
 
 /// The manager before it runs.
@@ -58,6 +61,7 @@ pub struct Manager {
     profiles: profile::Settings,
     capacity: usize,
     adspower: Option<AdsPower>,
+    native: native::Metrics,
     directory: watch::Sender<Directory>,
     events: EventLog,
 }
@@ -65,7 +69,7 @@ pub struct Manager {
 impl Manager {
     /// A manager without sessions.
     pub fn new(params: Params) -> Self {
-        let Params { host, rules, template, profiles, memory_bytes, adspower } = params;
+        let Params { host, rules, template, profiles, memory_bytes, adspower, native } = params;
         let mut capacity = rules.capacity.resolve(memory_bytes);
         if nix::unistd::geteuid().is_root() {
             // Each place has a uid, and so has for a moment a spare that gives way.
@@ -83,7 +87,17 @@ impl Manager {
         let occupancy = Occupancy { capacity, ..Occupancy::default() };
         let directory = watch::Sender::new(Directory { occupancy, ..Directory::default() });
         let events = EventLog::default();
-        Self { host: Arc::new(host), rules, template, profiles, capacity, adspower, directory, events }
+        Self {
+            host: Arc::new(host),
+            rules,
+            template,
+            profiles,
+            capacity,
+            adspower,
+            native,
+            directory,
+            events,
+        }
     }
 
     /// The sessions, for those who serve them.
@@ -116,7 +130,7 @@ impl Manager {
         let (autostarted, begun) = oneshot::channel();
         let mut created = SystemTime::UNIX_EPOCH;
         let queue_deadline = self.rules.queue_deadline;
-        let Self { host, rules, template, profiles: _, capacity, adspower, directory, events } = self;
+        let Self { host, rules, template, profiles: _, capacity, adspower, native, directory, events } = self;
         let uids = if nix::unistd::geteuid().is_root() { host.uid_count } else { u32::MAX };
         let mut actor = Actor {
             scope: Scope::new(),
@@ -131,6 +145,7 @@ impl Manager {
             system: system.clone(),
             devtools_ports: Ports::new(host.isolation.devtools_ports.clone()),
             adspower,
+            native,
             host,
             rules,
             template,

@@ -5,10 +5,16 @@
 //! | `server.rs` | one viewer, from ServerInit to its end |
 //! | `studio.rs` | encoding, once for all viewers that can be sent the same |
 //! | `lane.rs` | what is on its way to a viewer |
+//! | `figures.rs` | what serving comes to |
+//! | `camera.rs` | single pictures, for those who do not watch |
 
+mod camera;
+mod figures;
 mod lane;
 mod server;
 mod studio;
 
+pub use camera::{Camera, CameraError};
+pub use figures::{Figures, Meter, Metrics};
 pub use server::{NativeEnd, NativeOptions, run};
 pub use studio::Studio;

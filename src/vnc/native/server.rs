@@ -12,6 +12,7 @@ use tokio::time::{sleep_until, timeout};
 
 use super::super::activity::Activity;
 use super::super::relay::{Misbehaviour, RelayEnd, greet};
+use super::figures::{Meter, Update};
 use super::lane::Lane;
 use super::studio::Studio;
 use crate::display::screen::{Act, Counted, Look, Screen};
@@ -24,7 +25,7 @@ use crate::rfb::refresh::Refresh;
 use crate::rfb::{Access, Connection, Cursor, Frame, ServerInit, SizeStatus};
 
 /// The first frame is of the display's making and not of the picture's.
-const NO_PICTURE: u64 = 1;
+pub(super) const NO_PICTURE: u64 = 1;
 
 /// Pixels that are made exact in one update: some milliseconds of work.
 const MOST_REFRESHED: usize = 256 << 10;
@@ -48,6 +49,8 @@ pub struct NativeOptions {
     pub send_deadline: Duration,
     /// For the display to have a picture.
     pub picture_deadline: Duration,
+    /// Where it is taken down what that comes to.
+    pub meter: Meter,
 }
 
 /// Why a viewer is served no longer.
@@ -98,6 +101,7 @@ where
         look,
         studio,
         activity,
+        meter: &options.meter,
         connection: Connection::new(options.access, (init.width, init.height)),
         flow: Flow::default(),
         refresh: Refresh::default(),
@@ -122,6 +126,7 @@ struct Viewer<'a> {
     look: Look,
     studio: &'a Studio,
     activity: &'a Activity,
+    meter: &'a Meter,
     connection: Connection,
     flow: Flow,
     refresh: Refresh,
@@ -152,6 +157,7 @@ enum Freshness {
 struct Encoding {
     frame: Arc<Frame>,
     wanted: Wanted,
+    began: Instant,
     pixels: BoxFuture<'static, Result<Vec<Encoded>, encode::Error>>,
 }
 
@@ -295,7 +301,8 @@ impl Viewer<'_> {
         let (studio, frame) = (self.studio.clone(), Arc::clone(&picture));
         let (class, areas, shared) = (wanted.class, wanted.areas.clone(), self.look.is_shared());
         let pixels = async move { studio.encode(&frame, class, areas, shared).await }.boxed();
-        self.encoding = Some(Encoding { frame: picture, wanted, pixels });
+        let began = Instant::now();
+        self.encoding = Some(Encoding { frame: picture, wanted, began, pixels });
     }
 
     /// Has the pointer painted once a viewer has moved it, but for that viewer: it has its own there, if it draws one.
@@ -349,7 +356,7 @@ impl Viewer<'_> {
     }
 
     fn send(&mut self, pixels: Result<Vec<Encoded>, encode::Error>) -> Result<(), encode::Error> {
-        let Some(Encoding { frame, wanted, .. }) = self.encoding.take() else { return Ok(()) };
+        let Some(Encoding { frame, wanted, began, .. }) = self.encoding.take() else { return Ok(()) };
         let pixels = pixels?;
         if wanted.is_resize() {
             self.refresh.reset(frame.width(), frame.height());
@@ -358,7 +365,10 @@ impl Viewer<'_> {
         pixels.iter().for_each(|encoded| self.refresh.sent(encoded.area, encoded.exact, now));
         self.freshness = Freshness::Unknown;
         let parts = self.connection.update(&frame, &wanted, &pixels);
+        let bytes = parts.iter().map(Bytes::len).sum();
         self.put(parts, now);
+        let update = Update { pixels: &pixels, bytes, began, quality: wanted.class.quality };
+        self.meter.sent(&update, self.connection.answers_fences().then_some(&self.flow), now);
         Ok(())
     }
 
@@ -380,7 +390,14 @@ impl Viewer<'_> {
                     self.activity.touch(Instant::now());
                     self.resizing = Some(self.look.resize(size).boxed());
                 }
-                Said::Drawn(number) => self.flow.acknowledged(number, Instant::now()),
+                Said::Drawn(number) => {
+                    let (before, now) = (self.flow.in_flight(), Instant::now());
+                    self.flow.acknowledged(number, now);
+                    // A number that is not in flight says nothing.
+                    if self.flow.in_flight() < before {
+                        self.meter.drawn(&self.flow, now);
+                    }
+                }
             }
         }
         if !self.connection.answers_fences() {
