@@ -49,6 +49,15 @@ impl FromStr for Proxy {
     }
 }
 
+impl Proxy {
+    /// Scheme, host and port. An IPv6 address is in brackets.
+    pub fn parts(&self) -> (&str, &str, u16) {
+        let (scheme, rest) = self.0.split_once("://").unwrap_or_default();
+        let (host, port) = rest.rsplit_once(':').unwrap_or_default();
+        (scheme, host, port.parse().unwrap_or_default())
+    }
+}
+
 impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -64,6 +73,13 @@ mod tests {
         for good in ["http://proxy.example.org:8080", "socks5://10.0.0.1:1080", "https://[2001:db8::1]:443"] {
             assert_eq!(good.parse::<Proxy>().unwrap().to_string(), good);
         }
+        let parts = |text: &str| {
+            let proxy: Proxy = text.parse().unwrap();
+            let (scheme, host, port) = proxy.parts();
+            format!("{scheme} {host} {port}")
+        };
+        assert_eq!(parts("socks5://10.0.0.1:1080/"), "socks5 10.0.0.1 1080");
+        assert_eq!(parts("https://[2001:db8::1]:443"), "https [2001:db8::1] 443");
         assert_eq!("http://u:p@h:1".parse::<Proxy>(), Err(BadProxy::Credentials));
         for bad in [
             "",

@@ -18,7 +18,9 @@ use tokio::time::{Instant, sleep_until};
 
 use super::client::{Client, Place};
 use super::config::Config;
+use super::version;
 use crate::display::Display;
+use crate::errors::chain;
 use crate::http;
 use crate::secret::Secret;
 use crate::supervise::{Command, Confinement, Program, ProgramError, Running};
@@ -142,6 +144,10 @@ impl App {
 
 impl Program for App {
     fn command(&self) -> Result<Command, ProgramError> {
+        if let Some(least) = &self.config.minimum_version {
+            version::check(Path::new(version::PACKAGES), &self.config.program, least)
+                .map_err(|error| ProgramError::new(format!("AdsPower is not started, {}", chain(&error))))?;
+        }
         let number = self.display.address()?.number;
         Ok(Command {
             program: self.config.program.clone(),
@@ -257,7 +263,7 @@ mod tests {
 
     use super::*;
     use crate::adspower::client;
-    use crate::sys::{Containment, RunScope};
+    use crate::sys::{Containment, Limits, RunScope};
 
     const KEY: &str = "canary-key";
 
@@ -328,7 +334,9 @@ mod tests {
         let client = Client::new(params).unwrap();
         client.set_place(Some(Place::new(port, listener(port).unwrap().unwrap())));
         let (program, uid) = (nowhere.clone(), 1);
-        let config = Config { program, args: Vec::new(), port, api_key: key, uid, pace: None };
+        let limits = Limits::default();
+        let (args, pace, minimum_version) = (Vec::new(), None, None);
+        let config = Config { program, args, port, api_key: key, uid, pace, limits, minimum_version };
         let app = App::new(
             config,
             Confinement::default(),

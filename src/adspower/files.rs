@@ -8,11 +8,14 @@ use std::os::unix::fs::{DirBuilderExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use super::ids::ProfileId;
+use crate::hex;
 use crate::supervise::Identity;
 use crate::sys::remove_all;
 
 /// Beneath the state directory: downloads can be larger than what a tmpfs holds.
 const NAME: &str = "adspower-files";
+/// How names of what is to be removed begin.
+const LEFT: &str = ".adspower-left-";
 
 /// All of them lie here.
 pub(super) fn root(state_dir: &Path) -> PathBuf {
@@ -57,18 +60,39 @@ impl Files {
         Ok(())
     }
 
-    /// Removes them; blocks.
+    /// Removes them; blocks. However long that takes, the next session of the profile finds nothing of it.
     pub(super) fn remove(&self) -> io::Result<()> {
-        remove_all(&self.home)
+        set_aside(&self.home)?.map_or(Ok(()), |left| remove_all(&left))
     }
 }
 
-/// Removes what an earlier run left, and makes room for what is to come; blocks.
-pub(super) fn begin(root: &Path) -> io::Result<()> {
-    remove_all(root)?;
+/// Makes room for what is to come; blocks, and not for what an earlier run left: gives where that is now, to be removed.
+pub(super) fn begin(root: &Path) -> io::Result<Vec<PathBuf>> {
+    set_aside(root)?;
     DirBuilder::new().mode(0o711).create(root)?;
     // The umask may have taken the passage away.
-    fs::set_permissions(root, std::os::unix::fs::PermissionsExt::from_mode(0o711))
+    fs::set_permissions(root, std::os::unix::fs::PermissionsExt::from_mode(0o711))?;
+    let parent = root.parent().unwrap_or(root);
+    let mut left = Vec::new();
+    for entry in fs::read_dir(parent)? {
+        let entry = entry?;
+        if entry.file_name().to_str().is_some_and(|name| name.starts_with(LEFT)) {
+            left.push(entry.path());
+        }
+    }
+    Ok(left)
+}
+
+/// Gives what is there another name, which no profile has and no earlier one had. None where nothing is there.
+fn set_aside(path: &Path) -> io::Result<Option<PathBuf>> {
+    let mut random = [0; 8];
+    aws_lc_rs::rand::fill(&mut random).map_err(|_| io::Error::other("no random bytes"))?;
+    let left = path.with_file_name(format!("{LEFT}{}", hex::encode(&random)));
+    match fs::rename(path, &left) {
+        Ok(()) => Ok(Some(left)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]
@@ -91,7 +115,13 @@ mod tests {
         assert!(!files.home.exists() && elsewhere.path().join("kept").exists());
         files.remove().unwrap();
         files.make(None).unwrap();
-        begin(&root(state.path())).unwrap();
-        assert!(!files.home.exists(), "an earlier run's are gone");
+        fs::write(files.downloads.join("large"), "").unwrap();
+        for _ in 0..2 {
+            let left = begin(&root(state.path())).unwrap();
+            assert!(!files.home.exists(), "an earlier run's are not there");
+            // Whether or not the run before had time to remove it.
+            let large = left.iter().filter(|left| left.join("k1/Downloads/large").exists());
+            assert_eq!(large.count(), 1, "{left:?}");
+        }
     }
 }

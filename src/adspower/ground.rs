@@ -61,6 +61,8 @@ pub(super) struct Ground {
     pub(super) home: PathBuf,
     /// What its browsers and automations give each other lies beneath.
     pub(super) files: PathBuf,
+    /// What earlier runs left, to be removed.
+    pub(super) left: Vec<PathBuf>,
     /// Whom it runs as; none where the daemon is not root.
     pub(super) owner: Option<Identity>,
     /// Beneath the runtime directory; the daemon's own, since it puts cookies there.
@@ -86,7 +88,7 @@ impl Ground {
         let home = state_dir.join(NAME);
         own(&home, owner)?;
         let files = files::root(state_dir);
-        files::begin(&files).map_err(failed(&files))?;
+        let left = files::begin(&files).map_err(failed(&files))?;
         let runtime = runtime_dir.join(NAME);
         remove_all(&runtime).map_err(failed(&runtime))?;
         passage(&runtime)?;
@@ -99,7 +101,7 @@ impl Ground {
         let authority = Authority::create(file.clone(), owner).map_err(failed(&file))?;
         let reservation = Reservation::take()?;
         authority.add(reservation.number(), cookie.clone()).map_err(failed(&file))?;
-        Ok(Self { home, files, owner, runtime, reservation, cookie, authority })
+        Ok(Self { home, files, left, owner, runtime, reservation, cookie, authority })
     }
 
     pub(super) fn tmp(&self) -> PathBuf {

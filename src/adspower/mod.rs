@@ -15,9 +15,12 @@ mod metrics;
 mod service;
 mod site;
 pub mod stand_in;
+mod version;
 
+pub use client::proxy;
 pub use config::Config;
 pub use files::Files;
 pub use ground::GroundError;
 pub use ids::{BadProfileId, ProfileId};
 pub use service::{AdsPower, Params, Running, SERVICE, SetupError, StartError};
+pub use version::{BadVersion, Version};

@@ -24,8 +24,8 @@ use crate::supervise::{
     Confinement, GraphError, Group, GroupHandle, GroupStatus, Identity, Program, RestartPolicy, ServiceSpec,
     Timing,
 };
-use crate::sys::{Cell, Host, Limits, SpaceError, SpaceSpec};
-use crate::tasks::{Scope, blocking};
+use crate::sys::{Cell, Host, SpaceError, SpaceSpec, remove_all};
+use crate::tasks::{Blocking, Scope, blocking};
 
 /// Its cgroup; no session's group has this name.
 const GROUP: &str = "adspower";
@@ -36,6 +36,8 @@ const DISPLAY: &str = "xvfb";
 const GROUND_DEADLINE: Duration = Duration::from_secs(10);
 /// Between looks at which browsers it has open.
 const RECONCILE_INTERVAL: Duration = Duration::from_secs(60);
+/// The same while one may come that nobody wants any more.
+const ABANDONED_INTERVAL: Duration = Duration::from_secs(5);
 /// Before such a look is tried again.
 const RECONCILE_RETRY: Duration = Duration::from_secs(10);
 
@@ -191,6 +193,9 @@ impl AdsPower {
         let (state_dir, runtime_dir) = (self.inner.state_dir.clone(), self.inner.runtime_dir.clone());
         let prepare = move || Ground::prepare(&state_dir, &runtime_dir, identity);
         let ground = blocking(GROUND_DEADLINE, prepare).await.map_err(StartError::Slow)??;
+        let left = ground.left.clone();
+        // It may be gigabytes, and nobody waits for it.
+        let _unwatched = Blocking::start(move || left.iter().for_each(|path| remove_left(path)));
         for (path, holds) in ground.paths() {
             match holds {
                 Some(text) => system.remove_on_death_if_holds(&path, text).await,
@@ -200,7 +205,7 @@ impl AdsPower {
         let confinement = self.confine(&ground, identity, system).await?;
         let cell = system.containment().find(GROUP, SERVICE);
         let specs = self.specs(&ground, &confinement, &cell);
-        let group = Group::spawn(scope, GROUP, specs, system, Limits::default())?;
+        let group = Group::spawn(scope, GROUP, specs, system, self.inner.config.limits)?;
         let site = Site {
             ground,
             runtime_dir: self.inner.runtime_dir.clone(),
@@ -304,13 +309,17 @@ impl AdsPower {
             // The sender is ours.
             drop(port.wait_for(Option::is_some).await);
             let pause = match self.reconcile_once().await {
+                Ok(()) if self.inner.holds.has_abandoned() => ABANDONED_INTERVAL,
                 Ok(()) => RECONCILE_INTERVAL,
                 Err(error) => {
                     tracing::warn!(error = %chain(&error), "cannot tell which browsers AdsPower has open");
                     RECONCILE_RETRY
                 }
             };
-            let _moved_or_time = timeout(pause, port.changed()).await;
+            tokio::select! {
+                _moved_or_time = timeout(pause, port.changed()) => {}
+                () = self.inner.holds.abandoned() => {}
+            }
         }
     }
 
@@ -331,9 +340,12 @@ impl AdsPower {
             }
             tracing::warn!(%profile, "AdsPower has a browser open that no session has: it is closed");
             self.inner.metrics.strays.inc();
-            if let Err(error) = self.inner.client.stop(&profile).await {
-                tracing::warn!(%profile, error = %chain(&error), "it cannot be closed");
-                outcome = Err(error);
+            match self.inner.client.stop(&profile).await {
+                Ok(()) => self.inner.holds.closed(&profile),
+                Err(error) => {
+                    tracing::warn!(%profile, error = %chain(&error), "it cannot be closed");
+                    outcome = Err(error);
+                }
             }
         }
         outcome
@@ -346,6 +358,12 @@ impl AdsPower {
 
     pub(super) fn site(&self) -> Option<Arc<Site>> {
         self.inner.site.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn remove_left(path: &Path) {
+    if let Err(error) = remove_all(path) {
+        tracing::warn!(path = %path.display(), %error, "what an earlier session of AdsPower's left stays");
     }
 }
 

@@ -247,6 +247,7 @@ pub(super) fn of_target(target: Target) -> Words {
                 Trouble::TooManyHandoffs,
                 Trouble::SessionEnding,
                 Trouble::SessionOver,
+                Trouble::NotKept,
                 Trouble::Unresponsive,
             ]),
         Target::Handoffs => words("handoffs", "A session's requests for a human, the oldest first")
@@ -264,6 +265,7 @@ pub(super) fn of_target(target: Target) -> Words {
                 Trouble::HandoffOver,
                 Trouble::SessionEnding,
                 Trouble::SessionOver,
+                Trouble::NotKept,
                 Trouble::Unresponsive,
             ]),
     }

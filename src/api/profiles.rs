@@ -15,6 +15,7 @@ use super::create::{KindWord, ProxyServer, kind, proxy};
 use super::read::{self, Fields, Mistakes, Query, parsed};
 use super::refused::{Refused, Trouble};
 use super::sessions::{DEFAULT_LIMIT, limit_of, reason_of};
+use crate::adspower;
 use crate::clock::{ms_as_seconds, unix_seconds};
 use crate::http::{Place, Reply};
 use crate::ids::ProfileName;
@@ -34,10 +35,11 @@ pub(super) struct AddProfile {
     /// What AdsPower calls it: with `adspower`, and with it alone.
     #[schema(nullable = false, max_length = 64, pattern = "^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
     external_id: Option<String>,
-    /// What its pages are fetched through; as the host's settings have it when left out. Not with `adspower`: set it in AdsPower.
+    /// What its pages are fetched through; as the host's settings have it when left out. With `adspower`, AdsPower is told before it
+    /// opens the profile, and what is left out is as AdsPower has it; not `socks4`.
     #[schema(nullable = false)]
     proxy: Option<ProxyServer>,
-    /// Refused: Chromium has none, and AdsPower's profiles have it in AdsPower.
+    /// How it looks to pages, as AdsPower's `fingerprint_config`: with `adspower` alone, which is told before it opens the profile.
     #[schema(nullable = false, value_type = Option<Object>)]
     fingerprint: Option<Value>,
 }
@@ -272,16 +274,11 @@ fn added(body: Value, mistakes: &mut Mistakes) -> Option<NewProfile> {
         Kind::Chromium if external.is_some() => mistakes.add(at("external_id"), "goes with adspower alone"),
         Kind::AdsPower | Kind::Chromium => {}
     }
-    // Neither would be applied: AdsPower opens the profile as it has it.
-    if kind == Kind::AdsPower && proxy.is_some() {
-        mistakes.add(at("proxy"), "belongs to the profile in AdsPower: set it there");
+    if kind == Kind::AdsPower && proxy.as_ref().is_some_and(|proxy| adspower::proxy(proxy).is_none()) {
+        mistakes.add(at("proxy/server"), "must be http, https or socks5 with adspower");
     }
-    if fingerprint.is_some() {
-        let why = match kind {
-            Kind::AdsPower => "belongs to the profile in AdsPower: set it there",
-            Kind::Chromium => "goes with no profile of kind chromium",
-        };
-        mistakes.add(at("fingerprint"), why);
+    if kind == Kind::Chromium && fingerprint.is_some() {
+        mistakes.add(at("fingerprint"), "goes with no profile of kind chromium");
     }
     Some(NewProfile { user: user?, kind, external, proxy, fingerprint })
 }
@@ -298,10 +295,13 @@ mod tests {
         let mut mistakes = Mistakes::default();
         let body = json!({
             "user_id": "u", "kind": "adspower", "external_id": "k1",
+            "proxy": { "server": "socks5://h:1" }, "fingerprint": { "ua": "x" },
         });
         let new = added(body, &mut mistakes).unwrap();
         mistakes.check().unwrap();
         assert_eq!((new.kind, new.external.unwrap().as_str()), (Kind::AdsPower, "k1"));
+        assert_eq!(new.proxy.unwrap().to_string(), "socks5://h:1");
+        assert_eq!(new.fingerprint.map(Value::from), Some(json!({ "ua": "x" })));
         for (body, wrong) in [
             (json!({}), "/user_id"),
             (json!({ "user_id": "u", "kind": "adspower" }), "/external_id"),
@@ -312,12 +312,8 @@ mod tests {
                 "/fingerprint",
             ),
             (
-                json!({ "user_id": "u", "kind": "adspower", "external_id": "k", "fingerprint": { "ua": "x" } }),
-                "/fingerprint",
-            ),
-            (
-                json!({ "user_id": "u", "kind": "adspower", "external_id": "k", "proxy": { "server": "http://h:1" } }),
-                "set it there",
+                json!({ "user_id": "u", "kind": "adspower", "external_id": "k", "proxy": { "server": "socks4://h:1" } }),
+                "/proxy/server",
             ),
             (json!({ "user_id": "u", "proxy": { "server": "ftp://h:1" } }), "/proxy/server"),
             (json!({ "user_id": "u", "name": "mine" }), "/name"),

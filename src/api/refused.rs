@@ -68,6 +68,7 @@ pub(super) enum Trouble {
     HostRefused,
     SingleSession,
     StartFailed,
+    NotKept,
     Unresponsive,
     NoSigningKey,
     TooManyListeners,
@@ -76,7 +77,7 @@ pub(super) enum Trouble {
 
 impl Trouble {
     /// One of each, for the description and for tests.
-    pub(super) const ALL: [Self; 46] = [
+    pub(super) const ALL: [Self; 47] = [
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::Forbidden,
@@ -120,6 +121,7 @@ impl Trouble {
         Self::HostRefused,
         Self::SingleSession,
         Self::StartFailed,
+        Self::NotKept,
         Self::Unresponsive,
         Self::NoSigningKey,
         Self::TooManyListeners,
@@ -182,6 +184,7 @@ impl Trouble {
             }
             Self::SingleSession => (503, ("single-session", "This host is there for one session alone.")),
             Self::StartFailed => (503, ("start-failed", "The session did not start.")),
+            Self::NotKept => (503, ("not-kept", "It is so, and not on disk yet: ask again until it is.")),
             Self::Unresponsive => (503, ("unresponsive", "The session manager does not answer.")),
             Self::NoSigningKey => (409, ("no-signing-key", "This host has no key to sign tokens with.")),
             Self::TooManyListeners => (429, ("too-many-listeners", "Too many listen to events already.")),
@@ -195,7 +198,9 @@ impl Trouble {
             Self::OverCapacity | Self::TooManyListeners | Self::Credential(Refusal::Exhausted) => {
                 Some(FULL_RETRY)
             }
-            Self::Draining | Self::HostRefused | Self::Unresponsive | Self::StartFailed => Some(AWAY_RETRY),
+            Self::Draining | Self::HostRefused | Self::Unresponsive | Self::StartFailed | Self::NotKept => {
+                Some(AWAY_RETRY)
+            }
             _ => None,
         }
     }
@@ -331,6 +336,7 @@ impl From<HandoffError> for Box<Refused> {
             HandoffError::Unknown => return Trouble::UnknownSession.into(),
             HandoffError::Ending => return Trouble::SessionEnding.into(),
             HandoffError::Unresponsive(_) => return Trouble::Unresponsive.into(),
+            HandoffError::NotKept => return Trouble::NotKept.into(),
             HandoffError::Denied(HandoffDenial::Unknown) => return Trouble::UnknownHandoff.into(),
             HandoffError::Denied(HandoffDenial::IdInUse) => return Trouble::HandoffExists.into(),
             HandoffError::Denied(HandoffDenial::TooMany) => Trouble::TooManyHandoffs,

@@ -19,7 +19,7 @@ use super::refused::{Refused, Trouble};
 use crate::clock::unix_seconds;
 use crate::http::{Reply, body};
 use crate::ids::SessionId;
-use crate::session::{Event, Events};
+use crate::session::{Event, Events, ManagerHandle};
 
 /// Listeners at a time; each holds a connection.
 pub(super) const MOST_LISTENERS: usize = 32;
@@ -42,6 +42,7 @@ struct Start {
 /// One listener.
 struct Listening {
     events: Events,
+    manager: ManagerHandle,
     run: String,
     after: u64,
     only: Option<SessionId>,
@@ -72,6 +73,7 @@ impl Context {
         }
         let listening = Listening {
             events,
+            manager: state.manager.clone(),
             run: state.run.clone(),
             after,
             only,
@@ -107,7 +109,7 @@ impl Listening {
             // Whoever listens at the end still hears how sessions ended.
             biased;
             waited = wait => {
-                let text = self.news();
+                let text = self.news().await;
                 // An id alone moves the listener's place past what its filter left out, and makes no event.
                 let quiet = || format!("id: {}-{}\n: nothing new\n\n", self.run, self.after);
                 return match (waited, text.is_empty()) {
@@ -118,13 +120,17 @@ impl Listening {
             () = over.cancelled() => true,
             () = tokio::time::sleep_until(until) => true,
         };
-        let last = self.news();
+        let last = self.news().await;
         (ends && !last.is_empty()).then_some((last, false))
     }
 
-    /// What has happened since the last time.
-    fn news(&mut self) -> String {
+    /// What has happened since the last time, when it is on disk: nobody is told of what a killed daemon takes back. A disk
+    /// that fails keeps it from nobody for long.
+    async fn news(&mut self) -> String {
         let batch = self.events.since(self.after);
+        if !batch.events.is_empty() {
+            self.manager.settle().await;
+        }
         let mut text = String::new();
         if batch.missed {
             text.push_str(&gap_notice());

@@ -83,8 +83,8 @@ impl App {
             gateway.local_addr(),
             config.gateway.tls.is_some(),
         );
-        let control_plane =
-            config.control_plane.as_ref().map(|line| ControlPlane::new(line, &registry)).transpose()?;
+        let line = config.control_plane.as_ref();
+        let control_plane = line.map(|line| ControlPlane::new(line, state_dir, &registry)).transpose()?;
         let params = api::Params {
             sessions: manager.sessions(),
             keys: gateway.keys(),
@@ -200,7 +200,8 @@ impl App {
         let survey = Survey::new(survey, manager.clone());
         let (line, renewals) = match control_plane {
             Some((line, renewals, subject)) => {
-                (Some(line.start(&mut scope, subject, survey.clone(), manager.clone())), Some(renewals))
+                let line = line.start(&mut scope, subject, survey.clone(), manager.clone()).await;
+                (Some(line), Some(renewals))
             }
             None => (None, None),
         };

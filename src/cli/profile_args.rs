@@ -75,10 +75,10 @@ pub struct AddProfile {
     /// What AdsPower calls it.
     #[arg(long, value_name = "ID")]
     pub external_id: Option<ProfileName>,
-    /// What its pages are fetched through: scheme://host:port. With adspower it is set in AdsPower.
+    /// What its pages are fetched through: scheme://host:port. With adspower, AdsPower is told.
     #[arg(long, value_name = "SERVER")]
     pub proxy: Option<String>,
-    /// Refused: how an AdsPower profile looks to pages is set in AdsPower.
+    /// How an AdsPower profile looks to pages, as its fingerprint_config.
     #[arg(long, value_name = "JSON", value_parser = object)]
     pub fingerprint: Option<serde_json::Value>,
 }

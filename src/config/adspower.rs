@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::document::{Document, Section, Show};
 use super::host::{LEAST_UID, MOST_UID, RESERVED_UIDS};
 use super::secrets::Wanted;
-use crate::adspower::Config;
+use super::sessions::limits;
+use crate::adspower::{Config, Version};
 use crate::durations;
 use crate::secret::Secret;
 use crate::session::HostConfig;
@@ -19,6 +20,8 @@ const DEFAULT_PORT: u16 = 50_325;
 const PORTS: RangeInclusive<u16> = 1_024..=65_535;
 /// Faster than AdsPower takes calls of anybody, and slower than anybody waits for.
 const PACE: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(30);
+/// Processes and threads: those of a few dozen browsers.
+const DEFAULT_PIDS: u64 = 32_768;
 /// Most further arguments.
 const MAX_ARGS: usize = 64;
 /// Arguments that it is given anyway.
@@ -62,9 +65,12 @@ pub(super) fn adspower(
             .map(Some)
             .map_err(|problem| format!("{problem}, or \"auto\"")),
     });
+    let limits = limits(&mut section, DEFAULT_PIDS);
+    let version = |text: &str| text.parse::<Version>().map_err(|problem| problem.to_string());
+    let minimum_version = section.parsed("minimum_version", version);
     section.finish();
-    let api_key = api_key?;
-    enabled.then_some(Config { program, args, port, api_key, uid, pace: pace.flatten() })
+    let (api_key, pace) = (api_key?, pace.flatten());
+    enabled.then_some(Config { program, args, port, api_key, uid, pace, limits, minimum_version })
 }
 
 fn args(section: &mut Section<'_>) -> Vec<String> {

@@ -13,6 +13,7 @@ use crate::control_plane::Auth;
 use crate::durations;
 use crate::profile;
 use crate::session::{Capacity, Isolation, Network, Rules};
+use crate::sys::Limits;
 use crate::telemetry::Format;
 use crate::vnc::RfbSource;
 
@@ -177,10 +178,14 @@ fn rules(page: &mut Page, rules: &Rules) {
     let or_none = |duration: Option<Duration>| duration.map_or_else(|| "none".to_owned(), durations::write);
     page.text("idle_timeout", or_none(rules.idle_timeout));
     page.text("max_duration", or_none(rules.max_duration));
-    page.text("memory_max", rules.limits.memory_bytes.map_or_else(|| "none".to_owned(), write_size));
-    page.bare("pids_max", rules.limits.pids.unwrap_or_default());
-    page.bare("cpu_weight", rules.limits.cpu_weight.unwrap_or_default());
+    limits(page, rules.limits);
     page.list("allowed_env", &rules.allowed_env);
+}
+
+fn limits(page: &mut Page, limits: Limits) {
+    page.text("memory_max", limits.memory_bytes.map_or_else(|| "none".to_owned(), write_size));
+    page.bare("pids_max", limits.pids.unwrap_or_default());
+    page.bare("cpu_weight", limits.cpu_weight.unwrap_or_default());
 }
 
 fn profiles(page: &mut Page, profiles: &profile::Settings) {
@@ -197,17 +202,21 @@ fn adspower(page: &mut Page, config: &Config) {
     page.section("adspower");
     page.bare("enabled", config.adspower.is_some());
     let Some(adspower) = &config.adspower else {
-        for key in ["program", "args", "port", "api_key", "uid", "pace"] {
+        let limits = ["memory_max", "pids_max", "cpu_weight"];
+        let own = ["program", "minimum_version", "args", "port", "api_key", "uid", "pace"];
+        for key in own.into_iter().chain(limits) {
             page.comment(key, "not used");
         }
         return;
     };
     page.path("program", &adspower.program);
+    page.optional("minimum_version", adspower.minimum_version.as_ref());
     page.list("args", &adspower.args);
     page.bare("port", adspower.port);
     page.text("api_key", format_args!("<{} bytes>", adspower.api_key.expose().len()));
     page.bare("uid", adspower.uid);
     page.text("pace", adspower.pace.map_or_else(|| "auto".to_owned(), durations::write));
+    limits(page, adspower.limits);
 }
 
 fn gateway(page: &mut Page, config: &Config) {

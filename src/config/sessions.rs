@@ -66,7 +66,7 @@ pub(super) fn sessions(document: &mut Document, uids: u32, alone: bool) -> Rules
         start_deadline: section.duration("start_deadline", DEFAULT_START_DEADLINE, SECOND..=600 * SECOND),
         idle_timeout: section.optional_duration("idle_timeout", None, SECOND..=MONTH),
         max_duration: section.optional_duration("max_duration", Some(DEFAULT_MAX_DURATION), SECOND..=MONTH),
-        limits: limits(&mut section),
+        limits: limits(&mut section, DEFAULT_PIDS),
         allowed_env: allowed_env(&mut section),
     };
     let others = rules.capacity != Capacity::Fixed(1)
@@ -101,7 +101,8 @@ fn capacity(value: &Value, derived: Capacity) -> Result<Capacity, String> {
     }
 }
 
-fn limits(section: &mut Section<'_>) -> Limits {
+/// Those on a group of processes, of which there may be `pids` where nothing is given.
+pub(super) fn limits(section: &mut Section<'_>, pids: u64) -> Limits {
     let memory = |text: &str| match text {
         "none" => Ok(None),
         text => size_within(text, &MEMORY_PER_SESSION)
@@ -109,7 +110,7 @@ fn limits(section: &mut Section<'_>) -> Limits {
             .map_err(|problem| format!("{problem}, or \"none\"")),
     };
     let memory_bytes = section.parsed("memory_max", memory).flatten();
-    let pids = section.number("pids_max", DEFAULT_PIDS.cast_signed(), LEAST_PIDS..=MOST_PIDS);
+    let pids = section.number("pids_max", pids.cast_signed(), LEAST_PIDS..=MOST_PIDS);
     let cpu_weight = section.number("cpu_weight", DEFAULT_CPU_WEIGHT, 1..=10_000);
     Limits { memory_bytes, pids: Some(pids.unsigned_abs()), cpu_weight: Some(cpu_weight) }
 }

@@ -10,6 +10,7 @@ use super::*;
 use crate::auth::{KeyConfig, Role};
 use crate::identity::Choice;
 use crate::session::Network;
+use crate::sys::Limits;
 use crate::telemetry::Format;
 use crate::vnc::{RfbAddress, RfbSource};
 
@@ -351,6 +352,8 @@ fn adspower_is_off_unless_it_is_wanted_and_its_key_is_shown_by_its_length() {
     let config = fixture("adspower.toml");
     let text = resolved(&config);
     assert!(text.contains("api_key = \"<27 bytes>\"\nuid = 19000\npace = \"500ms\"\n"), "{text}");
+    assert!(text.contains("\nminimum_version = \"7.12.29\"\nargs = [\"--lang=de\"]\n"), "{text}");
+    assert!(text.contains("\nmemory_max = \"8GiB\"\npids_max = 10000\ncpu_weight = 200\n"), "{text}");
     assert!(!text.contains("adspower-key-for-tests"), "{text}");
     assert!(!format!("{config:?}").contains("adspower-key-for-tests"));
     let again = text.replace("<32 bytes>", "jwt_secret").replace("<27 bytes>", "adspower_api_key");
@@ -361,6 +364,8 @@ fn adspower_is_off_unless_it_is_wanted_and_its_key_is_shown_by_its_length() {
     let key = format!("{KEY}adspower = {{ enabled = true, api_key = \"adspower_api_key\" }}");
     let adspower = checked(&key).unwrap().adspower.unwrap();
     assert_eq!((adspower.uid, adspower.port, adspower.pace), (19_999, 50_325, None));
+    let Limits { memory_bytes, pids, cpu_weight } = adspower.limits;
+    assert_eq!((memory_bytes, pids, cpu_weight), (None, Some(32_768), Some(100)));
     let mistakes = checked(&format!("{KEY}adspower.enabled = true")).map(drop).unwrap_err().to_string();
     assert_eq!(mistakes, "adspower.api_key: must name the credential that holds AdsPower's API key");
 }

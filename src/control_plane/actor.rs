@@ -1,6 +1,7 @@
 //! The task: what [`super::line`] decides is done here, and what comes of it is told to it.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use prometheus::Registry;
@@ -12,6 +13,7 @@ use super::client::{Client, Exchange};
 use super::config::{Auth, Config};
 use super::intake::Intake;
 use super::line::{BATCH, Line, Next, Standing, Task, Turn};
+use super::mark::Mark;
 use super::metrics::Metrics;
 use super::reply::Reply;
 use super::report::Subject;
@@ -52,6 +54,7 @@ pub struct ControlPlane {
     metrics: Metrics,
     status: watch::Sender<Component>,
     renewals: mpsc::Sender<Renewal>,
+    mark: Mark,
 }
 
 /// Why there is no line.
@@ -88,16 +91,22 @@ impl LineHandle {
 }
 
 impl ControlPlane {
-    /// A line that says nothing yet, and where it asks for its credential.
+    /// A line that says nothing yet, and where it asks for its credential. Whether the host is refused is written down in
+    /// `state_dir`, for the next run.
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn new(config: &Config, registry: &Registry) -> Result<(Self, mpsc::Receiver<Renewal>), Error> {
+    pub fn new(
+        config: &Config,
+        state_dir: &Path,
+        registry: &Registry,
+    ) -> Result<(Self, mpsc::Receiver<Renewal>), Error> {
         let client = Client::new(config).map_err(|error| Error::Client(chain(&error)))?;
         let (renewals, asked) = mpsc::channel(1);
         let status = watch::Sender::new(component(ComponentStatus::Starting, None, SystemTime::now()));
         let metrics = Metrics::register(registry)?;
-        Ok((Self { client, heartbeat: config.heartbeat, metrics, status, renewals }, asked))
+        let mark = Mark::new(state_dir, config.url.clone());
+        Ok((Self { client, heartbeat: config.heartbeat, metrics, status, renewals, mark }, asked))
     }
 
     /// How the line is.
@@ -105,8 +114,9 @@ impl ControlPlane {
         self.status.subscribe()
     }
 
-    /// Starts the line's task in `scope`; the handle ends it.
-    pub fn start(
+    /// Starts the line's task in `scope`; the handle ends it. A host that an earlier run saw refused takes no sessions from
+    /// here on, until it is known again.
+    pub async fn start(
         self,
         scope: &mut Scope,
         subject: Subject,
@@ -116,13 +126,14 @@ impl ControlPlane {
         let (finish, shown) = (watch::Sender::new(None), watch::Sender::new(None));
         let (ended, done) = oneshot::channel();
         let steps = watch::Sender::new(0);
-        let Self { client, heartbeat, metrics, status, renewals } = self;
-        let reporter = Reporter {
+        let Self { client, heartbeat, metrics, status, renewals, mark } = self;
+        let mut reporter = Reporter {
             client,
             heartbeat,
             metrics,
             status,
             renewals,
+            mark,
             store: subject.store.clone(),
             subject,
             survey,
@@ -138,6 +149,13 @@ impl ControlPlane {
             steps: steps.subscribe(),
             shown: shown.subscribe(),
         };
+        if reporter.mark.is_set().await {
+            tracing::error!(
+                "the control plane did not know this host before: no sessions are taken until it does"
+            );
+            reporter.want_intake(false);
+            reporter.keep_intake().await;
+        }
         let reporting = Box::pin(reporter.run());
         scope.spawn("control plane", async move {
             tokio::select! {
@@ -162,6 +180,7 @@ struct Reporter {
     metrics: Metrics,
     status: watch::Sender<Component>,
     renewals: mpsc::Sender<Renewal>,
+    mark: Mark,
     subject: Subject,
     survey: Survey,
     store: Store,
@@ -192,7 +211,7 @@ impl Reporter {
             () = self.survey.known(IDENTITY_PATIENCE) => {}
             _ = finish.wait_for(Option::is_some) => {}
         }
-        let mut line = Line::new(self.heartbeat, Instant::now());
+        let mut line = Line::new(self.heartbeat, self.intake.is_wanted(), Instant::now());
         let mut ends = None;
         loop {
             let end = *self.finish.borrow_and_update();
@@ -216,7 +235,9 @@ impl Reporter {
                     Ok(()) = self.steps.changed() => self.woke(&mut line),
                     Ok(()) = self.shown.changed() => {
                         let auth = self.shown.borrow_and_update().clone();
-                        auth.into_iter().for_each(|auth| self.show(auth));
+                        if let Some(auth) = auth {
+                            self.show(auth);
+                        }
                         line.woke(Instant::now());
                     }
                     changed = finish.changed() => if changed.is_err() { return },
@@ -316,21 +337,24 @@ impl Reporter {
         line.cleared(Task::SetAside);
     }
 
-    async fn renew(&mut self) {
+    /// Has the credential read again; whether something else is shown from now on.
+    async fn renew(&mut self) -> bool {
         let (reply, answer) = oneshot::channel();
         if self.renewals.try_send(reply).is_err() {
-            return;
+            return false;
         }
         // Whoever reads the configuration may have none to read again.
-        if let Ok(Ok(auth)) = timeout(RENEWAL_DEADLINE, answer).await {
-            self.show(auth);
+        match timeout(RENEWAL_DEADLINE, answer).await {
+            Ok(Ok(auth)) => self.show(auth),
+            Ok(Err(_)) | Err(_) => false,
         }
     }
 
-    fn show(&mut self, auth: Auth) {
-        if let Err(error) = self.client.show(auth) {
+    fn show(&mut self, auth: Auth) -> bool {
+        self.client.show(auth).unwrap_or_else(|error| {
             tracing::warn!(error = %chain(&error), "the new credential cannot be used, the old one stays");
-        }
+            false
+        })
     }
 
     async fn report(&mut self, task: Task, line: &mut Line, path: &str, report: &impl serde::Serialize) {
@@ -342,7 +366,13 @@ impl Reporter {
                 return line.disk_failed(Instant::now());
             }
         };
-        let (exchange, woke) = self.exchange(path, body, matches!(task, Task::Send(_))).await;
+        let events = matches!(task, Task::Send(_));
+        let (mut exchange, mut woke) = self.exchange(path, &body, events).await;
+        // A credential that was renewed on both sides refuses nobody. At the end there is no time for it.
+        let is_old = matches!(exchange.reply, Reply::Refused(_)) && task != (Task::Register { anew: true });
+        if is_old && !woke && self.finish.borrow().is_none() && self.renew().await {
+            (exchange, woke) = self.exchange(path, &body, events).await;
+        }
         self.compare_clocks(exchange.skew);
         self.metrics.exchanged(task, &exchange.reply);
         match (task, &exchange.reply) {
@@ -360,12 +390,12 @@ impl Reporter {
         if woke {
             self.woke(line);
         }
-        self.tell(turn);
+        self.tell(turn).await;
     }
 
     /// Sends one report; whether the clock was set or the machine slept meanwhile, which ends it: nobody knows what is left of
     /// the connection.
-    async fn exchange(&mut self, path: &str, body: Vec<u8>, events: bool) -> (Exchange, bool) {
+    async fn exchange(&mut self, path: &str, body: &[u8], events: bool) -> (Exchange, bool) {
         let cut_short = |why: &str| Exchange {
             reply: Reply::Failed { why: why.to_owned(), retry_after: None },
             skew: None,
@@ -395,17 +425,19 @@ impl Reporter {
         self.skew = Some(skew);
     }
 
-    fn tell(&mut self, turn: Turn) {
+    async fn tell(&mut self, turn: Turn) {
         match turn {
             Turn::Nothing => {}
             Turn::Refused => {
                 tracing::error!("the control plane does not know this host: no new sessions are taken");
                 self.want_intake(false);
+                self.mark.set().await;
             }
             Turn::Known { again: false } => tracing::info!("the control plane knows this host"),
             Turn::Known { again: true } => {
                 tracing::info!("the control plane knows this host again: sessions are taken");
                 self.want_intake(true);
+                self.mark.clear().await;
             }
             Turn::Lost(error) => tracing::warn!(error, "the control plane does not hear this host"),
             Turn::Restored => tracing::info!("the control plane hears this host again"),
@@ -442,10 +474,10 @@ impl Reporter {
             }
             standing => match (line.unreached(Instant::now()), standing) {
                 (Some(why), _) => (ComponentStatus::Failing, Some(why)),
-                (None, Standing::New) => (ComponentStatus::Starting, None),
                 (None, _) if !self.intake.is_wanted() => {
                     (ComponentStatus::Failing, Some("this host was refused".to_owned()))
                 }
+                (None, Standing::New) => (ComponentStatus::Starting, None),
                 (None, _) => (ComponentStatus::Ok, None),
             },
         };

@@ -12,7 +12,7 @@ use super::config::{Auth, Config};
 use super::credential::Credential;
 use super::reply::{Answer, Reply, judge};
 use crate::errors::chain;
-use crate::http::text;
+use crate::http::{Names, text};
 
 /// For the connection, TLS included.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
@@ -49,6 +49,8 @@ pub(super) struct Exchange {
 /// The client.
 pub(super) struct Client {
     config: Config,
+    /// Outlives the connections: what was known of the host's name before is of use when the network is not.
+    names: Names,
     http: reqwest::Client,
     credential: Credential,
     compress: bool,
@@ -58,32 +60,36 @@ impl Client {
     /// # Errors
     /// When certificates cannot be used.
     pub(super) fn new(config: &Config) -> Result<Self, ClientError> {
+        Self::with(config, Names::default())
+    }
+
+    fn with(config: &Config, names: Names) -> Result<Self, ClientError> {
         Ok(Self {
-            http: http(config)?,
+            http: http(config, &names)?,
+            names,
             credential: Credential::new(config.auth.clone()),
             config: config.clone(),
             compress: true,
         })
     }
 
-    /// Shows something else from now on, where it can be used.
+    /// Shows `auth` from now on, where it can be used; whether that is something else than before.
     ///
     /// # Errors
     /// When it cannot: what was shown before stays.
-    pub(super) fn show(&mut self, auth: Auth) -> Result<(), ClientError> {
+    pub(super) fn show(&mut self, auth: Auth) -> Result<bool, ClientError> {
         if *self.credential.auth() == auth {
-            self.credential.forget();
-            return Ok(());
+            return Ok(self.credential.forget());
         }
         let config = Config { auth, ..self.config.clone() };
         let compress = self.compress;
-        *self = Self { compress, ..Self::new(&config)? };
-        Ok(())
+        *self = Self { compress, ..Self::with(&config, self.names.clone())? };
+        Ok(true)
     }
 
     /// Lets go of connections that may be dead.
     pub(super) fn hang_up(&mut self) {
-        match http(&self.config) {
+        match http(&self.config, &self.names) {
             Ok(http) => self.http = http,
             // It could be made before.
             Err(error) => tracing::debug!(error = %chain(&error), "no fresh client"),
@@ -91,7 +97,7 @@ impl Client {
     }
 
     /// Sends one report; `events`: whether what it holds is to be acknowledged one by one.
-    pub(super) async fn post(&mut self, path: &str, body: Vec<u8>, events: bool) -> Exchange {
+    pub(super) async fn post(&mut self, path: &str, body: &[u8], events: bool) -> Exchange {
         let failed = |error: &dyn std::error::Error| Exchange {
             reply: Reply::Failed { why: chain(error), retry_after: None },
             skew: None,
@@ -102,7 +108,7 @@ impl Client {
         };
         let mut headers = HeaderMap::new();
         headers.extend(header.clone().map(|header| (AUTHORIZATION, header)));
-        let packed = (self.compress && body.len() >= COMPRESS_FROM).then(|| packed(&body)).flatten();
+        let packed = (self.compress && body.len() >= COMPRESS_FROM).then(|| packed(body)).flatten();
         let first = match packed {
             Some(packed) => match self.send(path, &headers, packed, true).await {
                 Ok((StatusCode::UNSUPPORTED_MEDIA_TYPE, _)) => {
@@ -116,7 +122,7 @@ impl Client {
         };
         let outcome = match first {
             Some(outcome) => outcome,
-            None => self.send(path, &headers, body, false).await,
+            None => self.send(path, &headers, body.to_vec(), false).await,
         };
         match outcome {
             Ok((_, (answer, skew))) => {
@@ -175,14 +181,15 @@ enum SendError {
 /// # Errors
 /// When certificates cannot be used.
 pub fn usable(config: &Config) -> Result<(), String> {
-    http(config).map(drop).map_err(|error| chain(&error))
+    http(config, &Names::default()).map(drop).map_err(|error| chain(&error))
 }
 
-fn http(config: &Config) -> Result<reqwest::Client, ClientError> {
+fn http(config: &Config, names: &Names) -> Result<reqwest::Client, ClientError> {
     let mut builder = reqwest::Client::builder()
         .user_agent(concat!("valetd/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
         .no_proxy()
+        .dns_resolver(names.clone())
         .connect_timeout(CONNECT_DEADLINE)
         .timeout(DEADLINE)
         .pool_idle_timeout(IDLE)

@@ -69,9 +69,9 @@ impl Credential {
         &self.auth
     }
 
-    /// What was granted is of no use.
-    pub(super) fn forget(&mut self) {
-        self.granted = None;
+    /// What was granted is of no use; whether anything was.
+    pub(super) fn forget(&mut self) -> bool {
+        self.granted.take().is_some()
     }
 
     /// For `Authorization`; none where TLS has shown who we are.

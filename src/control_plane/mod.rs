@@ -13,6 +13,7 @@ mod credential;
 mod describe;
 mod intake;
 mod line;
+mod mark;
 mod metrics;
 mod payload;
 mod reply;

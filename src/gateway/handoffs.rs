@@ -110,6 +110,7 @@ pub(super) async fn resolve(
         HandoffError::Denied(HandoffDenial::Unknown) => Refused::NoHandoff,
         HandoffError::Denied(_) => Refused::HandoffOver,
         HandoffError::Unknown | HandoffError::Ending => Refused::SessionEnding,
+        HandoffError::NotKept => Refused::NotKept,
         HandoffError::Unresponsive(_) => Refused::NotReady(Duration::from_secs(1)),
     })?;
     tracing::info!(session = %session.id(), handoff = %handoff.id, user = %by, outcome, is_news, "handoff answered");

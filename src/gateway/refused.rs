@@ -56,6 +56,8 @@ pub(super) enum Refused {
     NoHandoff,
     /// The handoff is over, and otherwise.
     HandoffOver,
+    /// The answer is taken, and not on disk yet.
+    NotKept,
     /// The session is over, or about to be.
     SessionEnding,
     /// We are going.
@@ -71,6 +73,7 @@ impl From<Refusal> for Refused {
 impl Refused {
     /// Status, problem, sentence, metric label.
     fn outside(self) -> (StatusCode, &'static str, &'static str, &'static str) {
+        const AWAY: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
         match self {
             Self::Credential(refusal) => {
                 let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::UNAUTHORIZED);
@@ -106,24 +109,16 @@ impl Refused {
                 "The session has as many viewers as it may.",
                 "viewers",
             ),
-            Self::NotReady(_) => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "not-ready",
-                "The session cannot be shown yet.",
-                "not_ready",
-            ),
+            Self::NotReady(_) => (AWAY, "not-ready", "The session cannot be shown yet.", "not_ready"),
             Self::TooManyAutomations => (
                 StatusCode::TOO_MANY_REQUESTS,
                 "too-many-automations",
                 "The session has as many CDP connections as it may.",
                 "automations",
             ),
-            Self::BrowserNotReady(_) => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "not-ready",
-                "The session's browser is not up yet.",
-                "browser_not_ready",
-            ),
+            Self::BrowserNotReady(_) => {
+                (AWAY, "not-ready", "The session's browser is not up yet.", "browser_not_ready")
+            }
             Self::NoTarget => {
                 (StatusCode::NOT_FOUND, "unknown-target", "The browser has no such target.", "no_target")
             }
@@ -143,6 +138,9 @@ impl Refused {
             }
             Self::HandoffOver => {
                 (StatusCode::CONFLICT, "handoff-over", "The handoff is over, and otherwise.", "handoff_over")
+            }
+            Self::NotKept => {
+                (AWAY, "not-kept", "It is so, and not on disk yet: ask again until it is.", "not_kept")
             }
             Self::SessionEnding => {
                 (StatusCode::CONFLICT, "session-over", "The session is over, or about to be.", "session_over")
@@ -169,7 +167,7 @@ impl Refused {
             Self::NotReady(after)
             | Self::BrowserNotReady(after)
             | Self::Screenshot(NoScreenshot::Busy(after)) => problem.retry_after(after),
-            Self::Draining => problem.retry_after(DRAIN_RETRY),
+            Self::Draining | Self::NotKept => problem.retry_after(DRAIN_RETRY),
             _ => problem,
         };
         let mut response = problem.response(request_id);

@@ -14,7 +14,7 @@ use super::keys::{Current, Keys, MIN_REFRESH};
 use crate::auth::{JwksUrl, KeyError};
 use crate::backoff::{Backoff, random_fraction};
 use crate::errors::chain;
-use crate::http::{TextError, text};
+use crate::http::{Names, TextError, text};
 
 /// Largest set taken.
 const MAX_SET_BYTES: usize = 64 * 1024;
@@ -50,7 +50,7 @@ pub(super) enum FetchError {
 pub async fn run(keys: Arc<Keys>, count: impl Fn(bool) + Send, stop: CancellationToken) {
     let mut changes = keys.changes();
     let work = async {
-        let mut failures = 0;
+        let (names, mut failures) = (Names::default(), 0);
         let mut demanded = false;
         loop {
             let source = changes.borrow_and_update().config.jwks_url.clone();
@@ -60,7 +60,7 @@ pub async fn run(keys: Arc<Keys>, count: impl Fn(bool) + Send, stop: Cancellatio
                 }
                 continue;
             };
-            let result = round(&keys, &source, demanded).await;
+            let result = round(&keys, &names, &source, demanded).await;
             count(result.is_ok());
             let wait = match result {
                 Ok(()) => {
@@ -80,9 +80,9 @@ pub async fn run(keys: Arc<Keys>, count: impl Fn(bool) + Send, stop: Cancellatio
     stop.run_until_cancelled(Box::pin(work)).await;
 }
 
-async fn round(keys: &Keys, source: &JwksUrl, demanded: bool) -> Result<(), FetchError> {
+async fn round(keys: &Keys, names: &Names, source: &JwksUrl, demanded: bool) -> Result<(), FetchError> {
     keys.rounds.send_modify(|rounds| rounds.in_flight = true);
-    let result = match fetch(&source.url).await {
+    let result = match fetch(&source.url, names).await {
         Ok(json) => keys.fetched(&source.url, &json).map_err(FetchError::Unusable),
         Err(error) => Err(error),
     };
@@ -120,7 +120,7 @@ async fn wait_for_next(
     }
 }
 
-async fn fetch(url: &str) -> Result<String, FetchError> {
+async fn fetch(url: &str, names: &Names) -> Result<String, FetchError> {
     let url = Url::parse(url).map_err(|_| FetchError::Insecure)?;
     if !is_trustworthy(&url) {
         return Err(FetchError::Insecure);
@@ -128,6 +128,7 @@ async fn fetch(url: &str) -> Result<String, FetchError> {
     let client = Client::builder()
         .redirect(redirect::Policy::none())
         .no_proxy()
+        .dns_resolver(names.clone())
         .timeout(FETCH_DEADLINE)
         .build()
         .map_err(FetchError::Http)?;

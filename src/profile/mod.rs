@@ -5,6 +5,7 @@
 //! **Invariant:** nobody gets a profile before its cooldown is over, whatever was restarted and whoever set the clock.
 
 mod choice;
+mod doubt;
 mod kind;
 mod pool;
 #[cfg(test)]
@@ -17,6 +18,7 @@ mod tests;
 mod time;
 
 pub use choice::{Unavailable, Wanted};
+pub use doubt::Doubt;
 pub use kind::Kind;
 pub use pool::{Change, ChangeError, Counts, NewProfile, Outcome, Pool, Stale};
 pub use record::{BadFingerprint, Fingerprint, Lease, MAX_FINGERPRINT_BYTES, Profile, State, StateWord};

@@ -144,7 +144,7 @@ pub struct Lease {
 }
 
 /// Settings of how a browser looks to pages: an object that this daemon passes on and does not read.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fingerprint(Map<String, Value>);
 
 /// Why a value is no such settings.
@@ -164,6 +164,12 @@ impl TryFrom<Value> for Fingerprint {
             }
             _ => Err(BadFingerprint),
         }
+    }
+}
+
+impl From<Fingerprint> for Map<String, Value> {
+    fn from(fingerprint: Fingerprint) -> Self {
+        fingerprint.0
     }
 }
 

@@ -12,6 +12,8 @@ use super::status::{BROWSER, Component, ComponentStatus};
 use super::viewer::Facts;
 use crate::adspower::browser::{Browser, Order, State, Status};
 use crate::adspower::{AdsPower, Files, Params, ProfileId, Running, SERVICE, SetupError, StartError};
+use crate::profile::Fingerprint;
+use crate::proxy::Proxy;
 use crate::supervise::GroupStatus;
 use crate::sys::Host;
 use crate::tasks::Scope;
@@ -25,6 +27,9 @@ pub(super) struct Wanted {
     /// None until the pool has lent one.
     pub(super) profile: Option<ProfileId>,
     pub(super) start_url: String,
+    /// What the pool has for that profile; what it has not is as AdsPower has it.
+    pub(super) proxy: Option<Proxy>,
+    pub(super) fingerprint: Option<Fingerprint>,
 }
 
 /// Has it opened on the session's display, and shows where. None where the session has no display or no profile.
@@ -43,6 +48,8 @@ pub(super) fn open(
         services,
         size,
         start_url: wanted.start_url.clone(),
+        proxy: wanted.proxy.clone(),
+        fingerprint: wanted.fingerprint.clone().map(Into::into),
         session: session.to_owned(),
     };
     let browser = Browser::spawn(scope, adspower, order);

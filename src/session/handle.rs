@@ -138,6 +138,9 @@ pub enum HandoffError {
     /// The handoff is not as it would have to be.
     #[error(transparent)]
     Denied(#[from] HandoffDenial),
+    /// It is as was asked, and the disk does not take it: a daemon that dies before it does loses it. To be asked again.
+    #[error("it is not on disk yet")]
+    NotKept,
     /// The manager does not answer.
     #[error(transparent)]
     Unresponsive(#[from] Unresponsive),
@@ -180,12 +183,10 @@ impl Desk {
         let (requests, ledger) = self.0.as_ref().ok_or(Unresponsive)?;
         let requests = requests.upgrade().ok_or(Unresponsive)?;
         let request = |reply| Request::Answer { session, handoff, answer, reply };
-        let outcome = ask(&requests, ANSWER_DEADLINE, request).await?;
+        let outcome = ask(&requests, ANSWER_DEADLINE, request).await??;
         // Also where it is no news: the answer before this one may have been cut off while it waited.
-        if outcome.is_ok() {
-            ledger.settle().await;
-        }
-        outcome
+        kept(ledger).await?;
+        Ok(outcome)
     }
 }
 
@@ -309,11 +310,9 @@ impl ManagerHandle {
         new: NewHandoff,
     ) -> Result<(Arc<Handoff>, bool), HandoffError> {
         let id = id.clone();
-        let outcome = self.ask(ANSWER_DEADLINE, |reply| Request::AskForHuman { id, new, reply }).await?;
-        if outcome.is_ok() {
-            self.ledger.settle().await;
-        }
-        outcome
+        let outcome = self.ask(ANSWER_DEADLINE, |reply| Request::AskForHuman { id, new, reply }).await??;
+        kept(&self.ledger).await?;
+        Ok(outcome)
     }
 
     pub(super) async fn ask<T>(
@@ -323,6 +322,13 @@ impl ManagerHandle {
     ) -> Result<T, Unresponsive> {
         ask(&self.requests, deadline, request).await
     }
+}
+
+/// Waits until a handoff is on disk. Where a control plane is to hear of it, whoever acts may not rely on less: a workflow
+/// waits for its event.
+async fn kept(ledger: &Ledger) -> Result<(), HandoffError> {
+    let is_kept = ledger.settle().await;
+    if is_kept || !ledger.reports() { Ok(()) } else { Err(HandoffError::NotKept) }
 }
 
 async fn ask<T>(

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tokio::time::sleep;
+
 use super::events::Happening;
 use super::handoff::Handoff;
 use super::record::{Cause, End, SessionRecord, Warmth};
@@ -18,7 +20,7 @@ use crate::hex;
 use crate::ids::ProfileName;
 use crate::profile::{Change, Moment};
 use crate::store::{
-    EventRow, Flushed, IdempotencyRow, ProcessRow, ProfileRows, SessionKey, SessionRow, Store,
+    EventRow, Flushed, IdempotencyRow, ProcessRow, ProfileRows, SessionKey, SessionRow, Store, StoreError,
 };
 use crate::sys::leftover::{self, Outcome as Fate, Recorded};
 use crate::sys::procfs::Stat;
@@ -28,6 +30,8 @@ use crate::tasks::blocking;
 const LEFTOVER_BUDGET: Duration = Duration::from_secs(4);
 /// For what was told to be on disk, before it is answered.
 const SETTLE_DEADLINE: Duration = Duration::from_secs(2);
+/// Between tries to read what could not be read at the start.
+const LATE_RETRY: Duration = Duration::from_secs(2);
 /// For all of them.
 const LEFTOVERS_DEADLINE: Duration = Duration::from_secs(20);
 
@@ -39,6 +43,13 @@ pub struct Ledger {
     run: String,
     /// Whether a control plane is to hear of what happens.
     reports: bool,
+}
+
+/// What was found of earlier runs.
+pub(super) struct Recovered {
+    pub(super) history: Vec<SessionRecord>,
+    /// Whether that was all; otherwise [`Ledger::recover_late`] does the rest.
+    pub(super) is_whole: bool,
 }
 
 /// A session, as its entries name it.
@@ -66,12 +77,14 @@ impl Ledger {
         self.reports
     }
 
-    /// Waits until everything that was told is on disk, so that whoever is answered then may rely on it. A disk that fails is
-    /// no reason not to answer: what it does not take waits in memory, and the host's health says so.
-    pub(super) async fn settle(&self) {
-        if self.store.flush(SETTLE_DEADLINE).await == Flushed::TimedOut {
-            tracing::warn!("what was answered is not on disk yet");
+    /// Waits until everything that was told is on disk, so that whoever is answered then may rely on it; `false` where that
+    /// takes too long. It waits in memory then, and the host's health says so.
+    pub(super) async fn settle(&self) -> bool {
+        let is_kept = self.store.flush(SETTLE_DEADLINE).await == Flushed::Done;
+        if !is_kept {
+            tracing::warn!("what has happened is not on disk yet");
         }
+        is_kept
     }
 
     pub(super) fn entry(&self, key: SessionKey, slot: u32, uid: u32) -> Entry {
@@ -134,31 +147,49 @@ impl Ledger {
 
     /// Puts in order what an earlier run left: its processes are ended, unless the pid is somebody else's by now, and its
     /// sessions are told to have ended. Gives the sessions that ended lately, newest first, at most `limit`.
-    pub(super) async fn recover(&self, limit: usize) -> Vec<SessionRecord> {
-        self.end_leftovers().await;
-        match self.store.live_sessions().await {
-            Ok(rows) => rows.into_iter().for_each(|row| self.close(row)),
+    pub(super) async fn recover(&self, limit: usize) -> Recovered {
+        let is_whole = match self.close_left().await {
+            Ok(()) => true,
             Err(error) => {
-                tracing::warn!(error = %chain(&error), "cannot tell which sessions an earlier run left")
+                tracing::warn!(error = %chain(&error), "cannot tell yet what an earlier run left");
+                false
             }
-        }
-        match self.store.recent(limit).await {
+        };
+        let history = match self.store.recent(limit).await {
             Ok(rows) => rows.into_iter().filter_map(record).collect(),
             Err(error) => {
                 tracing::warn!(error = %chain(&error), "no history of sessions");
                 Vec::new()
             }
+        };
+        Recovered { history, is_whole }
+    }
+
+    /// Does that as soon as the state file can be read.
+    pub(super) async fn recover_late(self) {
+        loop {
+            sleep(LATE_RETRY).await;
+            match self.close_left().await {
+                Ok(()) => return,
+                Err(error) => {
+                    tracing::debug!(error = %chain(&error), "cannot tell yet what an earlier run left");
+                }
+            }
         }
     }
 
-    async fn end_leftovers(&self) {
-        let rows = match self.store.processes().await {
-            Ok(rows) => rows,
-            Err(error) => {
-                tracing::warn!(error = %chain(&error), "cannot tell which processes an earlier run recorded");
-                return;
-            }
-        };
+    /// Ends the processes and closes the sessions of other runs than this.
+    async fn close_left(&self) -> Result<(), StoreError> {
+        let processes = self.store.processes().await?;
+        let (own, left): (Vec<_>, Vec<_>) =
+            self.store.live_sessions().await?.into_iter().partition(|row| row.run == self.run);
+        let is_own = |process: &ProcessRow| own.iter().any(|row| row.key == process.session);
+        self.end_leftovers(processes.into_iter().filter(|process| !is_own(process)).collect()).await;
+        left.into_iter().for_each(|row| self.close(row));
+        Ok(())
+    }
+
+    async fn end_leftovers(&self, rows: Vec<ProcessRow>) {
         let own_boot = self.boot_id.clone();
         let ended = blocking(LEFTOVERS_DEADLINE, move || {
             rows.into_iter().for_each(|row| end_leftover(row, &own_boot));
@@ -384,7 +415,7 @@ mod tests {
         };
         first.entry(key(&ended), 3, 20_003).put(&ended, 0, vec![]);
         drop(first);
-        assert_eq!(ledger(dir.path(), "boot", "two").recover(10).await, [ended]);
+        assert_eq!(ledger(dir.path(), "boot", "two").recover(10).await.history, [ended]);
     }
 
     #[tokio::test]
@@ -394,7 +425,7 @@ mod tests {
         let live = session("s1");
         first.entry(key(&live), 0, 20_000).put(&live, 0, vec![]);
         drop(first);
-        let recovered = ledger(dir.path(), "boot", "two").recover(10).await;
+        let recovered = ledger(dir.path(), "boot", "two").recover(10).await.history;
         let [record] = recovered.as_slice() else { panic!("{recovered:?}") };
         assert_eq!((record.state, &record.id), (SessionState::Stopped, &live.id));
         assert_eq!(record.end.as_ref().map(|end| end.cause), Some(Cause::HostDied));
@@ -427,7 +458,7 @@ mod tests {
         );
         drop((entry, first));
         let second = ledger(dir.path(), "boot", "two").reporting();
-        let recovered = second.recover(10).await;
+        let recovered = second.recover(10).await.history;
         let outcomes = recovered[0].handoffs.iter().map(|known| known.closing.as_ref().unwrap().outcome);
         assert_eq!(outcomes.collect::<Vec<_>>(), [Outcome::Cancelled, Outcome::Approved]);
         second.settle().await;
@@ -442,6 +473,30 @@ mod tests {
         third.recover(10).await;
         third.settle().await;
         assert_eq!(third.store.outbox().await.unwrap().waiting, 4);
+    }
+
+    #[tokio::test]
+    async fn what_an_earlier_run_left_is_told_of_when_its_file_can_be_read_and_nothing_of_this_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let (old, new) = (session("old"), session("new"));
+        let first = ledger(dir.path(), "boot", "one").reporting();
+        Teller::default().tell(&first.entry(key(&old), 0, 20_000), || old.clone(), vec![]);
+        drop(first);
+        let holder = rusqlite::Connection::open(dir.path().join("state.db")).unwrap();
+        holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let second = ledger(dir.path(), "boot", "two").reporting();
+        let Recovered { history, is_whole } = second.recover(10).await;
+        assert!(!is_whole && history.is_empty());
+        Teller::default().tell(&second.entry(key(&new), 0, 20_000), || new.clone(), vec![]);
+        drop(holder);
+        second.clone().recover_late().await;
+        assert!(second.settle().await);
+        let told = second.store.page(10, usize::MAX).await.unwrap();
+        let told: Vec<_> =
+            told.iter().map(|waiting| (&waiting.event.session, &*waiting.event.kind)).collect();
+        assert_eq!(told, [(&key(&old), "session.ended")]);
+        let live = second.store.live_sessions().await.unwrap();
+        assert_eq!(live.iter().map(|row| &row.key).collect::<Vec<_>>(), [&key(&new)]);
     }
 
     #[tokio::test]
@@ -474,7 +529,7 @@ mod tests {
             boot_id: "boot".into(),
         });
         drop((entry, first));
-        assert_eq!(ledger(dir.path(), "boot", "two").recover(10).await.len(), 1);
+        assert_eq!(ledger(dir.path(), "boot", "two").recover(10).await.history.len(), 1);
         assert!(Stat::of(parent).is_ok());
     }
 

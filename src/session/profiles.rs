@@ -73,7 +73,7 @@ pub(super) enum ProfileRequest {
     Removed {
         name: ProfileName,
         outcome: std::io::Result<()>,
-        reply: Reply<ProfileStatus>,
+        reply: Option<Reply<ProfileStatus>>,
     },
 }
 

@@ -142,6 +142,7 @@ impl Spec {
         if let Some(wanted) = &mut self.made_of.adspower {
             // The pool's names are a part of what AdsPower's may be.
             wanted.profile = lease.external.as_ref().and_then(|external| external.as_str().parse().ok());
+            (wanted.proxy, wanted.fingerprint) = (lease.proxy.clone(), lease.fingerprint.clone());
         }
         if let (Kind::Chromium, Some(browser)) = (self.kind, &mut self.made_of.browser)
             && browser.proxy.is_none()
@@ -219,7 +220,8 @@ fn wanted(request: &CreateRequest, template: Option<browser::Config>) -> Result<
         return Err(Denial::ProfileNeeded);
     }
     let of_template = || template.map_or_else(|| BLANK.to_owned(), |browser| browser.start_url);
-    Ok(Wanted { profile, start_url: request.start_url.clone().unwrap_or_else(of_template) })
+    let start_url = request.start_url.clone().unwrap_or_else(of_template);
+    Ok(Wanted { profile, start_url, proxy: None, fingerprint: None })
 }
 
 /// What was asked for, within what there is at the most; all of that where nothing was.
@@ -376,10 +378,12 @@ pub(super) mod tests {
             kind: Kind::AdsPower,
             external: Some("k2def".parse().unwrap()),
             fence: 1,
-            proxy: None,
+            proxy: Some("http://h:1".parse().unwrap()),
             fingerprint: None,
         });
-        assert_eq!(pooled.made_of.adspower.unwrap().profile, Some("k2def".parse().unwrap()));
+        let wanted = pooled.made_of.adspower.unwrap();
+        assert_eq!(wanted.profile, Some("k2def".parse().unwrap()));
+        assert_eq!(wanted.proxy.unwrap().to_string(), "http://h:1");
         let proxy = Some("http://h:1".parse().unwrap());
         assert_eq!(ads(CreateRequest { proxy, ..named() }), Err(Denial::OfTheProfile { what: "proxy" }));
         let env = BTreeMap::from([("TZ".into(), "UTC".into())]);

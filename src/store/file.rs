@@ -246,9 +246,9 @@ fn open_existing(path: &Path) -> Result<StateFile, Failure> {
     schema::migrate(&mut connection, version)?;
     set(&connection, "journal_mode", "WAL")?;
     set(&connection, "journal_size_limit", i64::try_from(WAL_BYTES).unwrap_or(i64::MAX))?;
-    // No fsync per commit: a power cut may take the last moments, which a rebooted host has no processes of anyway, and
-    // never the file. What was committed survives the daemon's own death.
-    set(&connection, "synchronous", "NORMAL")?;
+    // An fsync per commit: what was answered, or told to the control plane, must be known after a power cut as well. The
+    // store's thread alone waits for it, and takes what comes meanwhile into the next commit.
+    set(&connection, "synchronous", "FULL")?;
     set(&connection, "foreign_keys", true)?;
     // As KiB, negative. What waits for the control plane may fill the file, and must not fill the memory.
     set(&connection, "cache_size", -CACHE_KIB)?;

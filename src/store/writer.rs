@@ -1,5 +1,6 @@
 //! The thread that has the file: writes what waits, answers questions, deletes what is kept no longer.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -8,7 +9,7 @@ use rusqlite::{Connection, ErrorCode};
 use tokio::sync::watch;
 
 use super::file::{self, FileError, SetAside, StateFile};
-use super::handle::{Read, Shared, StoreError, StoreHealth};
+use super::handle::{Read, Reply, Shared, StoreError, StoreHealth};
 use super::metrics::{Dropped, Metrics};
 use super::outbox;
 use super::pending::{Batch, Pending, Row};
@@ -44,6 +45,9 @@ pub(super) struct Writer {
     /// Counts writes to the outbox.
     told: watch::Sender<u64>,
     metrics: Metrics,
+    /// What is wrong with writing, and with each kind of question.
+    unwritten: Option<String>,
+    unread: BTreeMap<&'static str, String>,
     /// Failed tries since the last that did not.
     retries: u32,
     /// The next try, while failing.
@@ -77,6 +81,8 @@ impl Writer {
             settled: watch::Sender::new(0),
             told: watch::Sender::new(0),
             metrics,
+            unwritten: None,
+            unread: BTreeMap::new(),
             retries: 0,
             retry_at: None,
             prune_at: Instant::now(),
@@ -154,6 +160,7 @@ impl Writer {
         self.shared.lock().pending.unsettle();
         match attempt.file {
             Ok(file) => {
+                self.unread.clear();
                 self.state = State::Open(file);
                 Ok(attempt.set_aside)
             }
@@ -218,12 +225,9 @@ impl Writer {
 
     fn succeeded(&mut self) {
         (self.retries, self.retry_at) = (0, None);
-        let recovered = self.health.send_if_modified(|health| {
-            let failing = *health != StoreHealth::Ok;
-            *health = StoreHealth::Ok;
-            failing
-        });
-        if recovered {
+        let has_failed = self.unwritten.take().is_some();
+        self.publish();
+        if has_failed {
             tracing::info!("the state file is written to again, nothing is missing in it");
         }
     }
@@ -233,21 +237,7 @@ impl Writer {
         self.retry_at = Some(Instant::now() + BACKOFF.delay(self.retries, 1.0));
         self.retries = self.retries.saturating_add(1);
         let reason = errors::chain(error);
-        let mut is_new = false;
-        self.health.send_if_modified(|health| {
-            let since = match health {
-                StoreHealth::Failing { since, .. } => *since,
-                StoreHealth::Ok => {
-                    is_new = true;
-                    SystemTime::now()
-                }
-            };
-            let next = StoreHealth::Failing { since, reason: reason.clone() };
-            let changed = *health != next;
-            *health = next;
-            changed
-        });
-        if is_new {
+        if self.unwritten.replace(reason.clone()).is_none() {
             tracing::warn!(error = reason, "the state file cannot be written to: its rows wait in memory");
         } else {
             tracing::debug!(
@@ -256,6 +246,47 @@ impl Writer {
                 "the state file cannot be written to yet"
             );
         }
+        self.publish();
+    }
+
+    /// Shows what is wrong, if anything is.
+    fn publish(&self) {
+        let reason = self.unwritten.as_ref().or_else(|| self.unread.values().next());
+        self.health.send_if_modified(|health| {
+            let since = match health {
+                StoreHealth::Failing { since, .. } => *since,
+                StoreHealth::Ok => SystemTime::now(),
+            };
+            let next = reason
+                .map_or(StoreHealth::Ok, |reason| StoreHealth::Failing { since, reason: reason.clone() });
+            let changed = *health != next;
+            *health = next;
+            changed
+        });
+    }
+
+    /// Gives an answer. A file that is open and cannot be read is one that fails.
+    fn give<T>(&mut self, what: &'static str, reply: Reply<T>, outcome: Result<T, StoreError>) {
+        match &outcome {
+            Err(error @ StoreError::Read(_)) => {
+                let reason = errors::chain(error);
+                if self.unread.insert(what, reason.clone()).is_none() {
+                    tracing::warn!(what, error = reason, "the state file cannot be read");
+                }
+                self.publish();
+                if let StoreError::Read(error) = error
+                    && is_corrupt(error)
+                {
+                    // Opened anew it is whole, or is set aside; what lives is written again then.
+                    self.close(error);
+                    self.retry_at = Some(Instant::now());
+                }
+            }
+            Ok(_) if self.unread.remove(what).is_some() => self.publish(),
+            Ok(_) | Err(_) => {}
+        }
+        // An asker that has given up is no failure.
+        let _late = reply.send(outcome).is_err();
     }
 
     fn prune(&mut self) {
@@ -271,23 +302,27 @@ impl Writer {
     }
 
     fn answer(&mut self, read: Read) {
-        // An asker that has given up is no failure.
-        let _late = match read {
-            Read::LiveSessions(reply) => reply.send(self.live_sessions()).is_err(),
-            Read::Processes(reply) => reply.send(self.processes()).is_err(),
-            Read::Recent(limit, reply) => reply.send(self.recent(limit)).is_err(),
-            Read::Session(id, reply) => reply.send(self.session(&id)).is_err(),
-            Read::Idempotency(key, reply) => reply.send(self.idempotency(&key)).is_err(),
-            Read::Profiles(reply) => reply.send(self.profiles()).is_err(),
+        match read {
+            Read::LiveSessions(reply) => self.give("live sessions", reply, self.live_sessions()),
+            Read::Processes(reply) => self.give("processes", reply, self.processes()),
+            Read::Recent(limit, reply) => self.give("history", reply, self.recent(limit)),
+            Read::Session(id, reply) => self.give("session", reply, self.session(&id)),
+            Read::Idempotency(key, reply) => self.give("idempotency", reply, self.idempotency(&key)),
+            Read::Profiles(reply) => self.give("profiles", reply, self.profiles()),
             Read::Page { most, max_bytes, reply } => {
-                reply.send(self.read(|connection| outbox::page(connection, most, max_bytes))).is_err()
+                let page = self.read(|connection| outbox::page(connection, most, max_bytes));
+                self.give("events", reply, page);
             }
-            Read::Outbox(reply) => reply.send(self.outbox()).is_err(),
+            Read::Outbox(reply) => self.give("outbox", reply, self.outbox()),
             Read::Forget { up_to, id, reply } => {
-                reply.send(self.read(|connection| outbox::forget(connection, up_to, &id))).is_err()
+                let outcome = self.read(|connection| outbox::forget(connection, up_to, &id));
+                self.give("acknowledged events", reply, outcome);
             }
-            Read::SetAside { seq, id, why, reply } => reply.send(self.set_aside(seq, &id, &why)).is_err(),
-        };
+            Read::SetAside { seq, id, why, reply } => {
+                let outcome = self.set_aside(seq, &id, &why);
+                self.give("events set aside", reply, outcome);
+            }
+        }
     }
 
     /// Reads what is in the file; the default where nothing can be.
@@ -415,6 +450,10 @@ fn write_batch(connection: &mut Connection, batch: &Batch) -> rusqlite::Result<W
 
 fn report_rejected(row: &Row, error: &rusqlite::Error) {
     tracing::error!(key = ?row.key(), error = %errors::chain(error), "the state file takes no such row");
+}
+
+fn is_corrupt(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
 }
 
 fn is_no_space_or_busy(error: &rusqlite::Error) -> bool {

@@ -294,6 +294,27 @@ mod tests {
         }
     }
 
+    /// A file on a disk tells nobody that it has changed.
+    #[test]
+    fn f33_a_cgroup_that_empties_without_a_word_is_found_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        let say = |text: &str| {
+            // In one step, as the kernel would.
+            let next = dir.path().join("next");
+            fs::write(&next, text).unwrap();
+            fs::rename(next, dir.path().join("cgroup.events")).unwrap();
+        };
+        say("populated 1\nfrozen 0\n");
+        assert!(!wait_empty(dir.path(), Duration::from_millis(10)).unwrap());
+        let began = Instant::now();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| wait_empty(dir.path(), Duration::from_secs(60)).unwrap());
+            say("populated 0\nfrozen 0\n");
+            assert!(waiting.join().unwrap());
+        });
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    }
+
     #[test]
     fn f29_kills_are_the_cells_and_peak_and_limit_the_groups() {
         let group = tempfile::tempdir().unwrap();

@@ -5,13 +5,18 @@ use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use serde::{Deserialize, Serialize};
 use tokio::io::unix::AsyncFd;
+use tokio::time::timeout;
 
 use super::spawn::Poke;
+
+/// The kernel is asked at least so often whether a child has ended, should its word of that be lost.
+const BACKSTOP: Duration = Duration::from_secs(2);
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,13 +123,18 @@ impl Child {
     /// `ECHILD` when called again after that.
     pub async fn wait(&self) -> io::Result<Exit> {
         loop {
-            let mut ready = self.pidfd.readable().await?;
+            let ready = match timeout(BACKSTOP, self.pidfd.readable()).await {
+                Ok(ready) => Some(ready?),
+                Err(_) => None,
+            };
             if let Some(exit) = reap(WaitId::PidFd(self.pidfd.get_ref().as_fd()))? {
                 self.waited.store(true, Ordering::Release);
                 Owned::remove(self.pid);
                 return Ok(exit);
             }
-            ready.clear_ready();
+            if let Some(mut ready) = ready {
+                ready.clear_ready();
+            }
         }
     }
 
@@ -185,7 +195,27 @@ pub(super) fn reap(which: WaitId<'_>) -> io::Result<Option<Exit>> {
 
 #[cfg(test)]
 mod tests {
-    use super::Exit;
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+    use super::super::spawn::Poke;
+    use super::*;
+
+    #[tokio::test]
+    async fn f33_an_end_of_which_the_kernels_word_was_lost_is_seen_within_five_seconds() {
+        #[expect(clippy::disallowed_methods, reason = "a child that is waited for by its pidfd alone")]
+        let mut process = std::process::Command::new("/bin/sh").args(["-c", "exit 7"]).spawn().unwrap();
+        let pid = process.id();
+        let pidfd = pidfd_open(Pid::from_raw(pid.cast_signed()).unwrap(), PidfdFlags::empty()).unwrap();
+        let child = Child::new(pid, pidfd, Poke::nowhere()).unwrap();
+        let deadline = Duration::from_secs(60);
+        timeout(deadline, child.pidfd.readable()).await.unwrap().unwrap().clear_ready();
+        let lost = timeout(Duration::from_millis(20), child.pidfd.readable()).await;
+        assert!(lost.is_err(), "it is told once");
+        let began = std::time::Instant::now();
+        assert_eq!(timeout(deadline, child.wait()).await.unwrap().unwrap(), Exit::Status(7));
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        assert!(process.wait().is_err(), "it is reaped");
+    }
 
     #[test]
     fn an_end_by_want_of_memory_says_how_much_there_was() {

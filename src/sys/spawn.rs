@@ -46,6 +46,12 @@ pub(super) enum Request {
 pub(super) struct Poke(mpsc::WeakSender<Request>);
 
 impl Poke {
+    /// One that nobody hears.
+    #[cfg(test)]
+    pub(super) fn nowhere() -> Self {
+        Self(mpsc::channel(1).0.downgrade())
+    }
+
     pub(super) fn reap(&self) {
         if let Some(sender) = self.0.upgrade()
             && sender.try_send(Request::Reap).is_err()

@@ -196,6 +196,49 @@ fn f37_a_host_that_is_not_known_takes_no_sessions_and_keeps_its_own_until_it_is_
 }
 
 #[test]
+fn f37_a_host_that_was_refused_takes_no_sessions_after_a_restart_until_it_is_heard() {
+    let receiver = Receiver::start(StandIn::new(Some("another".to_owned())));
+    let home = Home::new();
+    home.configure(&format!("{CONFIG}{}", receiver.config(home.0.path(), "token")));
+    let mut daemon = home.start();
+    let mark = daemon.path("state/control-plane-refused");
+    wait_for("the host to refuse", PATIENCE, || {
+        (mark.exists() && daemon.get("/readyz").0 == 503).then_some(())
+    });
+    daemon.stop(PATIENCE);
+    // Nobody says anything to the next.
+    let (address, stand_in) = (receiver.address, receiver.stand_in.clone());
+    drop(receiver);
+    let mut daemon = home.start();
+    assert_eq!(daemon.get("/readyz").0, 503, "from the first answer on");
+    let denied = daemon.ask("POST", "/v1/sessions", Some(&json!({ "user_id": "u1" })));
+    assert_eq!((denied.status, denied.problem()), (503, "host-refused"), "{denied:?}");
+    assert_eq!(daemon.component("control_plane")["reason"], "this host was refused");
+    stand_in.want(Some("token".to_owned()));
+    let _receiver = Receiver::on(address, stand_in);
+    wait_for("the host to take sessions", PATIENCE, || (daemon.get("/readyz").0 == 200).then_some(()));
+    wait_for("the mark to go", PATIENCE, || (!mark.exists()).then_some(()));
+    daemon.stop(PATIENCE);
+}
+
+#[test]
+fn a_credential_that_is_renewed_on_both_sides_refuses_nobody() {
+    let receiver = Receiver::start(StandIn::new(Some("token".to_owned())));
+    let (home, mut daemon) = started(&receiver, "");
+    wait_heartbeat(&receiver, "a heartbeat", |_| true);
+    write_secret(home.0.path(), "control_plane_token", b"another");
+    receiver.stand_in.want(Some("another".to_owned()));
+    let heard = receiver.stand_in.book().heartbeats;
+    wait_book(&receiver, "more heartbeats", |book| (book.heartbeats > heard + 1).then_some(()));
+    let book = receiver.stand_in.book();
+    assert_eq!((book.strangers, book.registrations), (1, 1), "the old one was shown once");
+    drop(book);
+    assert!(!daemon.log_text().contains("does not know this host"), "{}", daemon.log_text());
+    assert_eq!(daemon.get("/readyz").0, 200);
+    daemon.stop(PATIENCE);
+}
+
+#[test]
 fn a_reload_brings_a_new_credential_though_the_old_one_is_still_good() {
     let receiver = Receiver::start(StandIn::new(Some("token".to_owned())));
     let (home, mut daemon) = started(&receiver, "");
@@ -224,7 +267,19 @@ fn f36_an_outage_costs_no_memory_no_session_and_is_made_good_at_once() {
         for round in 0..3 {
             let id = format!("{name}{round}");
             create(&daemon, &id);
-            make_events(&daemon, &id, 400, &"x".repeat(400));
+            // Several at a time: each answer waits for the disk.
+            std::thread::scope(|scope| {
+                for part in 0..4 {
+                    let (daemon, id) = (&daemon, &id);
+                    scope.spawn(move || {
+                        for number in part * 100..(part + 1) * 100 {
+                            let handoff = format!("h{number}");
+                            ask_for_human(daemon, id, &handoff, &"x".repeat(400));
+                            answer(daemon, id, &handoff);
+                        }
+                    });
+                }
+            });
             let path = format!("/v1/sessions/{id}?wait=ended");
             assert_eq!(daemon.ask("DELETE", &path, None).status, 200);
         }
@@ -241,8 +296,6 @@ fn f36_an_outage_costs_no_memory_no_session_and_is_made_good_at_once() {
     assert_eq!(daemon.component("control_plane")["status"], "ok", "an outage of a few seconds is none");
     let receiver = Receiver::on(address, stand_in);
     let back = Instant::now();
-    // It would try again within a minute by itself.
-    daemon.signal(Signal::SIGHUP);
     wait_for("everything to be told", PATIENCE, || {
         let heartbeat = receiver.stand_in.book().heartbeat.clone()?;
         let ended = receiver

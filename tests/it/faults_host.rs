@@ -11,11 +11,13 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::json;
+use valetd::control_plane::stand_in::StandIn;
 use valetd::sys::procfs::{self, Stat};
 
 use crate::faults::{
     BROWSER_BACK, NO_BROWSER, X11VNC, assert_no_leaks, record, stop_without_leaks, wait_restarted,
 };
+use crate::support::control_plane::Receiver;
 use crate::support::daemon::{Daemon, Home, READY, send};
 use crate::support::tokens::token;
 use crate::support::viewer::{Viewer, get};
@@ -178,8 +180,17 @@ impl Drop for SmallDisk {
     }
 }
 
+/// Puts a file or a directory over another, for the calling thread and what it starts, which have mounts of their own from here
+/// on.
+pub(crate) fn own_mount(what: &Path, over: &str) {
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+    mount(Some(what), over, none, MsFlags::MS_BIND, none).unwrap();
+}
+
 /// Runs `test` in a thread that may have mounts of its own; nothing where that takes more rights than the caller has.
-fn in_own_mounts(test: impl FnOnce() + Send) {
+pub(crate) fn in_own_mounts(test: impl FnOnce() + Send) {
     if !nix::unistd::geteuid().is_root() {
         println!("not root: nothing was tested");
         return;
@@ -250,6 +261,51 @@ fn f27_a_full_disk_costs_no_viewer_and_no_session_and_is_over_when_there_is_room
         assert_eq!(viewer.pixels(0, 0, 4, 4).len(), 16);
         assert_eq!(metric(&mut daemon, "valetd_store_pending_rows"), 0);
         drop(viewer);
+        stop_without_leaks(daemon);
+    });
+}
+
+#[test]
+fn f27_a_humans_answer_that_the_disk_does_not_take_is_not_said_to_be_kept() {
+    in_own_mounts(|| {
+        let receiver = Receiver::start(StandIn::new(Some("token".to_owned())));
+        let home = Home::new();
+        home.configure(&format!("{NO_BROWSER}\n{}", receiver.config(home.0.path(), "token")));
+        let disk = SmallDisk::mount(&home.0.path().join("state"), 16);
+        let mut daemon = home.start();
+        daemon.wait_ready();
+        let ask = |number: usize| {
+            let body =
+                json!({ "handoff_id": format!("h{number}"), "kind": "review", "reason": "x".repeat(500) });
+            daemon.ask("POST", "/v1/sessions/s1/handoffs", Some(&body))
+        };
+        let approve = |number: usize| {
+            let path = format!("/v1/sessions/s1/handoffs/h{number}/resolve");
+            daemon.ask("POST", &path, Some(&json!({ "outcome": "approved" })))
+        };
+        // What the file has taken before it writes into again.
+        let (number, refused) = (0..1000)
+            .find_map(|number| {
+                disk.fill();
+                assert!(matches!(ask(number).status, 201 | 503));
+                let answer = approve(number);
+                (answer.status != 200).then_some((number, answer))
+            })
+            .unwrap();
+        assert_eq!((refused.status, refused.problem()), (503, "not-kept"), "{refused:?}");
+        assert!(refused.headers.contains_key("retry-after"));
+        let is_told = || {
+            let id = format!("h{number}");
+            let events = &receiver.stand_in.book().events;
+            events.iter().any(|event| event["kind"] == "human.approved" && event["data"]["handoff_id"] == *id)
+        };
+        assert!(!is_told(), "what is not on disk is not told");
+        disk.make_room();
+        let kept = wait_for("the same answer to be taken", READY, || {
+            Some(approve(number)).filter(|answer| answer.status == 200)
+        });
+        assert_eq!(kept.json["state"], "approved");
+        wait_for("the approval to be told", READY, || is_told().then_some(()));
         stop_without_leaks(daemon);
     });
 }

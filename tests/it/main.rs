@@ -11,6 +11,7 @@ mod control_plane_crashes;
 mod daemon;
 mod faults;
 mod faults_host;
+mod faults_line;
 mod faults_sessions;
 mod handed_over;
 mod handoffs;

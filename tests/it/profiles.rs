@@ -212,6 +212,28 @@ fn a_profile_whose_sessions_fail_is_quarantined_until_somebody_releases_it() {
 }
 
 #[test]
+fn a_browser_that_starts_with_nobodys_profile_is_the_hosts_fault_and_quarantines_none() {
+    let config = "[session]\nautostart = false\n[sessions]\nstart_deadline = \"1s\"\n[browser]\nprogram = \"/bin/false\"\n\
+                  [profiles]\nper_user = 1\ncooldown = \"0s\"\nquarantine_after = 2";
+    let mut daemon = Daemon::start(config);
+    let api = api_of(&mut daemon);
+    for user in ["u1", "u2", "u1", "u2", "u1", "u2"] {
+        let request = json!({ "session_id": "a", "user_id": user, "pool": true });
+        assert_eq!(refused(&api, &request), (503, "start-failed".to_owned()), "{user}");
+        wait_for("nothing of it to be left", PATIENCE, || {
+            let listed = api.ask("GET", "/v1/profiles?state=active", &Value::Null).1;
+            listed["profiles"].as_array().is_some_and(Vec::is_empty).then_some(())
+        });
+    }
+    let listed = api.ask("GET", "/v1/profiles", &Value::Null).1;
+    let failures = listed["profiles"].as_array().unwrap().iter().map(|profile| &profile["failures"]);
+    let mut failures: Vec<_> = failures.map(|failures| failures.as_u64().unwrap()).collect();
+    failures.sort_unstable();
+    assert_eq!(failures, [0, 1], "{listed}");
+    daemon.stop(PATIENCE);
+}
+
+#[test]
 fn what_a_pooled_profile_holds_is_there_when_it_comes_back_and_gone_when_it_is_removed() {
     let mut daemon = Daemon::start(&format!("{ON_REQUEST}[profiles]\nper_user = 1\ncooldown = \"0s\""));
     let gateway = daemon.gateway();
@@ -305,11 +327,11 @@ fn the_command_line_does_what_the_api_does() {
     assert_eq!((&added["state"], &added["proxy"]), (&json!("idle"), &json!("http://127.0.0.1:9")));
     let (good, said) = valetd("profile add --user u1");
     assert!(!good && said.contains("the user has 1 profiles of this kind"), "{said}");
-    for own in ["--fingerprint {\"ua\":\"x\"}", "--proxy http://127.0.0.1:9"] {
-        let (good, said) = valetd(&format!("profile add --user u1 --kind adspower --external-id k1 {own}"));
-        assert!(!good && said.contains("set it there"), "{said}");
-    }
-    let (good, said) = valetd("profile add --user u1 --kind adspower --external-id k1");
+    let of_adspower = "profile add --user u1 --kind adspower --external-id k1";
+    let (good, said) = valetd(&format!("{of_adspower} --proxy socks4://127.0.0.1:9"));
+    assert!(!good && said.contains("must be http, https or socks5 with adspower"), "{said}");
+    let own = "--proxy http://127.0.0.1:9 --fingerprint {\"ua\":\"x\"}";
+    let (good, said) = valetd(&format!("{of_adspower} {own}"));
     assert!(good && said.ends_with(" added\n"), "{said}");
     let (good, said) = valetd("profile add --user u2 --kind adspower --external-id k1");
     assert!(!good && said.contains("stands for it already"), "{said}");

@@ -4,43 +4,42 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
+use serde_json::{Map, Value};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::super::client::{Error, StartOptions};
+use super::super::client::{NewProfile, StartOptions, proxy};
 use super::super::holds::Hold;
 use super::super::ids::ProfileId;
 use super::super::service::AdsPower;
-use super::super::site::{Accepted, Guest, NotTaken, pause};
+use super::super::site::{Accepted, Guest};
 use super::close::close;
 use super::machine::{Action, Event, Machine, Miss, NotOpened, State, View};
+use super::open::{invite, make_files, open, open_page};
 use crate::backoff::random_fraction;
 use crate::browser::{Client, DevtoolsError, Endpoint};
 use crate::clock;
 use crate::display::Display;
 use crate::errors::chain;
+use crate::proxy::Proxy;
 use crate::supervise::{GroupStatus, ServiceState};
 use crate::tasks::{Scope, blocking};
 
 /// The session's display in its group.
 const DISPLAY: &str = "xvfb";
-/// From AdsPower's answer to a browser that shows itself: an answer may come a little before.
-const ACCEPT_DEADLINE: Duration = Duration::from_secs(5);
-/// For the first answer of a browser, and to set out for its page.
-const PAGE_DEADLINE: Duration = Duration::from_secs(5);
 /// For a probe; as for services of our own.
 const PROBE_DEADLINE: Duration = Duration::from_millis(900);
-/// For files of cookies and sockets.
-const INVITE_DEADLINE: Duration = Duration::from_secs(5);
 /// For directories to be made, or removed with what was downloaded.
-const FILES_DEADLINE: Duration = Duration::from_secs(5);
+pub(super) const FILES_DEADLINE: Duration = Duration::from_secs(5);
 /// For a browser that hangs or has lost its display.
-const CLOSE_BUDGET: Duration = Duration::from_secs(15);
+pub(super) const CLOSE_BUDGET: Duration = Duration::from_secs(15);
 /// For the browser of a session whose task is cancelled.
 const LAST_BUDGET: Duration = Duration::from_secs(1);
 /// Of the time that an end has, for the browser to be closed once it is open.
 const CLOSE_SHARE: Duration = Duration::from_secs(6);
+/// From the end of a session to a browser that AdsPower was opening for it, at most: as long as an opening is waited for.
+const MOST_LATE: Duration = Duration::from_secs(60);
 /// Before a profile that another session has is asked for again.
 const HOLD_RETRY: Duration = Duration::from_millis(500);
 
@@ -56,6 +55,10 @@ pub struct Order {
     pub size: (u16, u16),
     /// The page to open.
     pub start_url: String,
+    /// What the profile's pages are to be fetched through; none: as AdsPower has it.
+    pub proxy: Option<Proxy>,
+    /// How it is to look to pages, as AdsPower's `fingerprint_config`; none: as AdsPower has it.
+    pub fingerprint: Option<Map<String, Value>>,
     /// The session, for the log.
     pub session: String,
 }
@@ -157,11 +160,14 @@ impl Driver {
         if let Some(hold) = &hold {
             self.keep_open(hold, &mut close_by, &token).await;
         }
-        self.end(hold.is_some(), close_by).await;
+        let may_come = self.end(hold.is_some(), close_by).await;
         if hold.is_some() {
             self.remove_files().await;
         }
-        drop(hold);
+        match hold {
+            Some(hold) if may_come => hold.abandon(Instant::now() + MOST_LATE),
+            hold => drop(hold),
+        }
         self.status.send_modify(|status| {
             status.view = View { state: State::Stopped, reason: None, ..status.view.clone() };
             status.pid = None;
@@ -260,6 +266,11 @@ impl Driver {
         let (adspower, profile) = (self.adspower.clone(), self.order.profile.clone());
         let (display, url) = (self.order.display.clone(), self.order.start_url.clone());
         let ((width, height), session) = (self.order.size, self.order.session.clone());
+        let settings = NewProfile {
+            proxy: self.order.proxy.as_ref().and_then(proxy),
+            fingerprint: self.order.fingerprint.clone(),
+            ..NewProfile::default()
+        };
         async move {
             if let Err(error) = make_files(&adspower, &profile).await {
                 return Done::Opened(Err(error.into()));
@@ -277,7 +288,7 @@ impl Driver {
                 format!("--window-size={width},{height}"),
             ];
             let options = StartOptions { launch_args, ..StartOptions::default() };
-            let opened = open(&adspower, &profile, &options).await;
+            let opened = open(&adspower, &profile, &settings, &options).await;
             if let Ok(accepted) = &opened
                 && let Err(error) = open_page(accepted.endpoint, &url).await
             {
@@ -298,9 +309,9 @@ impl Driver {
         }
     }
 
-    /// Waits for an opening that is under way, while there is time left to close what it brings. AdsPower goes on with one that
-    /// nobody waits for, and the next session would have a second browser on the same profile.
-    async fn finish_opening(&mut self, close_by: &mut watch::Receiver<Option<Instant>>) {
+    /// Waits for an opening that is under way, while there is time left to close what it brings; whether it is done. AdsPower
+    /// goes on with one that nobody waits for, and the next session would have a second browser on the same profile.
+    async fn finish_opening(&mut self, close_by: &mut watch::Receiver<Option<Instant>>) -> bool {
         let last = Instant::now() + LAST_BUDGET;
         loop {
             let deadline = (*close_by.borrow_and_update()).unwrap_or(last);
@@ -310,35 +321,33 @@ impl Driver {
                 biased;
                 done = finished(&mut self.work) => {
                     self.took(done);
-                    return;
+                    return true;
                 }
                 Ok(()) = close_by.changed() => {}
                 () = clock::until(until) => {
                     let Order { session, profile, .. } = &self.order;
-                    tracing::warn!(session, %profile, "AdsPower still opens a browser that nobody wants any more");
-                    return;
+                    tracing::warn!(session, %profile, "AdsPower still opens a browser that nobody wants any more: it is closed when it comes");
+                    return false;
                 }
             }
         }
     }
 
-    /// Ends whatever is open, or may be.
-    async fn end(&mut self, was_held: bool, mut close_by: watch::Receiver<Option<Instant>>) {
+    /// Ends whatever is open, or may be; whether there may be one all the same, later.
+    async fn end(&mut self, was_held: bool, mut close_by: watch::Receiver<Option<Instant>>) -> bool {
         self.client = None;
         self.endpoint.send_replace(None);
-        if self.machine.is_opening() {
-            self.finish_opening(&mut close_by).await;
-        }
+        let may_come = self.machine.is_opening() && !self.finish_opening(&mut close_by).await;
         self.work = None;
         let open = self.open.take();
         if !was_held || !self.machine.was_asked() {
-            return;
+            return false;
         }
         let accepted = open.as_ref().map(|open| open.accepted).or(self.closing);
         loop {
             let deadline = (*close_by.borrow_and_update()).unwrap_or_else(|| Instant::now() + LAST_BUDGET);
             tokio::select! {
-                () = close(&self.adspower, &self.order.profile, accepted, deadline) => return,
+                () = close(&self.adspower, &self.order.profile, accepted, deadline) => return may_come,
                 // Sooner than it was: what is left is done faster.
                 Ok(()) = close_by.changed() => {}
             }
@@ -370,78 +379,6 @@ async fn finished(work: &mut Option<Work>) -> Done {
 fn display_of(group: &GroupStatus) -> Option<u32> {
     let display = group.services.iter().find(|service| service.name == DISPLAY)?;
     matches!(display.state, ServiceState::Up | ServiceState::Unresponsive).then_some(display.starts)
-}
-
-async fn make_files(adspower: &AdsPower, profile: &ProfileId) -> Result<(), String> {
-    let site = adspower.site().ok_or("AdsPower is not up")?;
-    let (files, owner) = (adspower.files(profile), site.ground.owner);
-    let made = blocking(FILES_DEADLINE, move || files.make(owner)).await.and_then(|outcome| outcome);
-    made.map_err(|error| format!("no directory for downloads: {}", chain(&error)))
-}
-
-async fn invite(adspower: &AdsPower, display: Display) -> Result<Guest, String> {
-    let site = adspower.site().ok_or("AdsPower is not up")?;
-    let invited = blocking(INVITE_DEADLINE, move || site.invite(&display)).await.and_then(|outcome| outcome);
-    invited.map_err(|error| format!("AdsPower cannot be let at the display: {}", chain(&error)))
-}
-
-/// Has AdsPower open a profile's browser, and looks at it.
-async fn open(
-    adspower: &AdsPower,
-    profile: &ProfileId,
-    options: &StartOptions,
-) -> Result<Accepted, NotOpened> {
-    let client = adspower.client();
-    // One that is open already would stay where it is: on another display.
-    if client.active(profile).await.map_err(|error| not_opened(&error))?.is_some() {
-        client.stop(profile).await.map_err(|error| not_opened(&error))?;
-    }
-    let opened = match client.start(profile, options).await {
-        Ok(opened) => opened,
-        Err(error) => {
-            if error.may_have_happened() {
-                close(adspower, profile, None, Instant::now() + CLOSE_BUDGET).await;
-            }
-            return Err(not_opened(&error));
-        }
-    };
-    let site = adspower.site().ok_or("AdsPower is not up")?;
-    let api = *adspower.port().borrow();
-    let mut last = None;
-    let accept = async {
-        loop {
-            match site.accept(&opened, api).await {
-                Ok(accepted) => return accepted,
-                Err(error) => last = Some(error),
-            }
-            pause().await;
-        }
-    };
-    match timeout(ACCEPT_DEADLINE, accept).await {
-        Ok(accepted) => Ok(accepted),
-        Err(_elapsed) => {
-            close(adspower, profile, None, Instant::now() + CLOSE_BUDGET).await;
-            let error = last.unwrap_or(NotTaken::Silent);
-            let reason = format!("AdsPower opened a browser that is not taken: {}", chain(&error));
-            Err(NotOpened { reason, is_its_own: !matches!(error, NotTaken::Look(_)) })
-        }
-    }
-}
-
-/// Anything but a refusal says nothing of the profile: it may be an outage of AdsPower's.
-fn not_opened(error: &Error) -> NotOpened {
-    NotOpened { reason: chain(error), is_its_own: matches!(error, Error::Refused(_)) }
-}
-
-async fn open_page(endpoint: Endpoint, url: &str) -> Result<(), String> {
-    let open = async {
-        let mut client = Client::connect(endpoint).await?;
-        client.get_version().await?;
-        client.open(url).await
-    };
-    let opened: Result<(), DevtoolsError> =
-        timeout(PAGE_DEADLINE, open).await.map_err(|_| "it took too long".to_owned())?;
-    opened.map_err(|error| chain(&error))
 }
 
 /// One round trip through the browser, with the connection of the last one where that is still good.
@@ -483,6 +420,7 @@ mod tests {
     use crate::adspower::{Config, Params};
     use crate::display;
     use crate::secret::Secret;
+    use crate::sys::Limits;
 
     const SOON: Duration = Duration::from_secs(20);
 
@@ -494,6 +432,8 @@ mod tests {
             api_key: Secret::new("key".to_owned()),
             uid: 1,
             pace: None,
+            limits: Limits::default(),
+            minimum_version: None,
         };
         AdsPower::new(Params {
             config,
@@ -523,6 +463,8 @@ mod tests {
                 services: watch::Sender::new(GroupStatus { generation: 0, services: Vec::new() }).subscribe(),
                 size: (1, 1),
                 start_url: String::new(),
+                proxy: None,
+                fingerprint: None,
                 session: "s".to_owned(),
             },
             machine: Machine::default(),
@@ -558,7 +500,7 @@ mod tests {
         let mut end = Box::pin(driver.end(true, close_by.subscribe()));
         assert!(futures_util::poll!(&mut end).is_pending(), "it waits");
         answer.send(()).expect("the opening was not given up");
-        timeout(SOON, end).await.expect("an end");
+        assert!(!timeout(SOON, end).await.expect("an end"), "nothing can come any more");
         assert!(driver.work.is_none());
     }
 
@@ -570,7 +512,21 @@ mod tests {
         let mut end = Box::pin(driver.end(true, close_by.subscribe()));
         assert!(futures_util::poll!(&mut end).is_pending(), "it waits");
         close_by.send_replace(Some(Instant::now()));
-        timeout(SOON / 4, end).await.expect("an end, in time");
+        assert!(timeout(SOON / 4, end).await.expect("an end, in time"), "it may still come");
         assert!(answer.is_closed());
+    }
+
+    #[tokio::test]
+    async fn the_profile_of_an_opening_that_outlasts_its_session_is_nobodys_for_a_while() {
+        let dir = tempfile::tempdir().unwrap();
+        let (driver, _answer) = opening(dir.path());
+        let (adspower, profile) = (driver.adspower.clone(), driver.order.profile.clone());
+        // Both were there before, as the opening shows.
+        driver.adspower.inner.holds.hold(&profile).unwrap();
+        let (close_by, over) = (watch::Sender::new(None), CancellationToken::new());
+        over.cancel();
+        timeout(SOON, driver.run(close_by.subscribe(), over)).await.expect("an end");
+        assert!(adspower.inner.holds.hold(&profile).is_none());
+        assert!(adspower.inner.holds.has_abandoned());
     }
 }

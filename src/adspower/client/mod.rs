@@ -38,4 +38,4 @@ pub use data::{Kernel, Listed, Odd, Opened};
 pub use error::{Error, SetupError, Unreached, Unread};
 pub use metrics::Metrics;
 pub use place::Place;
-pub use request::{ListQuery, NewProfile, Proxy, ProxyKind, ProxyServer, StartOptions};
+pub use request::{ListQuery, NewProfile, Proxy, ProxyKind, ProxyServer, StartOptions, proxy};

@@ -85,6 +85,19 @@ pub struct ProxyServer {
     pub password: Option<Secret<String>>,
 }
 
+/// A proxy of ours as AdsPower takes it; none where it does not.
+pub fn proxy(proxy: &crate::proxy::Proxy) -> Option<Proxy> {
+    let (scheme, host, port) = proxy.parts();
+    let kind = match scheme {
+        "http" => ProxyKind::Http,
+        "https" => ProxyKind::Https,
+        "socks5" => ProxyKind::Socks5,
+        _ => return None,
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    Some(Proxy::Server(ProxyServer { kind, host, port, user: None, password: None }))
+}
+
 /// What a proxy speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProxyKind {

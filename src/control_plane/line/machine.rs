@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use super::super::reply::Reply;
 use crate::backoff::Backoff;
 
-/// After failures: soon enough for a receiver that restarts, and no more than once in a minute for one that is away.
+/// After failures: soon enough for a receiver that restarts, and no more than once in a minute. With heartbeats as often as
+/// one that is well would hear them.
 const RETRY: Backoff = Backoff { first: Duration::from_millis(500), max: Duration::from_secs(60) };
 /// Heartbeats for what has changed; what changes meanwhile is in the next.
 pub(super) const COALESCE: Duration = Duration::from_secs(1);
@@ -110,9 +111,9 @@ impl Track {
         self.retry_at.filter(|at| *at > now)
     }
 
-    /// After a failure; `last`: there is little time.
-    fn put_off(&mut self, patience: Duration, last: bool, now: Instant, random: f64) {
-        let wait = RETRY.delay(self.failures, random).max(patience);
+    /// After a failure: for no longer than `most` but for a receiver that asks for `patience`; `last`: there is little time.
+    fn put_off(&mut self, most: Duration, patience: Duration, last: bool, now: Instant, random: f64) {
+        let wait = Backoff { max: most.min(RETRY.max), ..RETRY }.delay(self.failures, random).max(patience);
         let wait = if last { wait.min(LAST_RETRY) } else { wait };
         self.failures = self.failures.saturating_add(1);
         self.retry_at = Some(now + wait);
@@ -167,7 +168,8 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    pub(crate) fn new(heartbeat: Duration, now: Instant) -> Self {
+    /// `wanted`: as far as is known from before.
+    pub(crate) fn new(heartbeat: Duration, wanted: bool, now: Instant) -> Self {
         Self {
             heartbeat,
             standing: Standing::New,
@@ -175,7 +177,7 @@ impl Line {
             events: Track::default(),
             doubt: Doubt::None,
             lost: false,
-            wanted: true,
+            wanted,
             refusals: 0,
             refused_at: None,
             heard: now,
@@ -413,7 +415,7 @@ impl Line {
             }
             Reply::Refused(why) if !is_settled => {
                 self.doubt = Doubt::Register;
-                self.events.put_off(Duration::ZERO, self.ends.is_some(), now, random);
+                self.events.put_off(RETRY.max, Duration::ZERO, self.ends.is_some(), now, random);
                 self.events.trouble = Some(why);
                 Turn::Nothing
             }
@@ -450,6 +452,10 @@ impl Line {
 
     /// A registration or a heartbeat was taken.
     fn heard(&mut self, now: Instant) -> Turn {
+        if self.own.failures > 0 {
+            // It is back: what waits need not.
+            self.events.retry_at = None;
+        }
         self.own = Track::default();
         self.heard = now;
         if matches!(self.doubt, Doubt::Register | Doubt::Heartbeat) {
@@ -471,11 +477,12 @@ impl Line {
         now: Instant,
         random: f64,
     ) -> Turn {
-        let (track, most) = match task {
-            Task::Send(_) => (&mut self.events, MOST_PATIENCE),
-            _ => (&mut self.own, MOST_HEARTBEAT_PATIENCE),
+        // A receiver is not tried more often than it would be told, and one that is back hears of that no later.
+        let (track, most_wait, most) = match task {
+            Task::Send(_) => (&mut self.events, RETRY.max, MOST_PATIENCE),
+            _ => (&mut self.own, self.heartbeat, MOST_HEARTBEAT_PATIENCE),
         };
-        track.put_off(patience(asked, most, random), self.ends.is_some(), now, random);
+        track.put_off(most_wait, patience(asked, most, random), self.ends.is_some(), now, random);
         track.trouble = Some(why.clone());
         // Where one way to ask does not work, the other may.
         match (self.doubt, task) {

@@ -24,7 +24,7 @@ struct World {
 impl World {
     fn new(disk: usize) -> Self {
         let now = Instant::now();
-        let line = Line::new(HEARTBEAT, now);
+        let line = Line::new(HEARTBEAT, true, now);
         Self { line, start: now, now, disk, did: vec![], turns: vec![], random: MIDDLE }
     }
 
@@ -149,7 +149,7 @@ fn f36_an_outage_is_met_with_patience_and_nothing_is_sent_but_tries() {
     let tries = world.did.iter().filter(|(_, task)| is_event(task)).count();
     assert!((60..100).contains(&tries), "{tries}");
     let tries = world.times(Task::Heartbeat).len();
-    assert!((60..100).contains(&tries), "{tries}");
+    assert!((360..500).contains(&tries), "as often as it would be told: {tries}");
     assert_eq!(world.turns, [Turn::Lost("connection refused".to_owned())]);
     assert_eq!(world.line.unreached(world.now).as_deref(), Some("connection refused"));
     assert_eq!(*world.line.standing(), Standing::Known, "that is no refusal");
@@ -159,7 +159,7 @@ fn f36_an_outage_is_met_with_patience_and_nothing_is_sent_but_tries() {
     assert_eq!(world.turns.last(), Some(&Turn::Restored));
     // From the first try on, everything follows at once.
     let sent = world.did.iter().rev().find(|(_, task)| matches!(task, Task::Send(_))).unwrap().0;
-    let caught_up = u64::try_from((back - world.start).as_millis()).unwrap() + 60_000;
+    let caught_up = u64::try_from((back - world.start + HEARTBEAT).as_millis()).unwrap();
     assert!(sent <= caught_up, "{sent} {caught_up}");
 }
 
@@ -210,7 +210,7 @@ fn whoever_shows_how_the_host_is_is_woken_for_it() {
 #[test]
 fn heartbeats_that_are_far_apart_are_no_outage() {
     let now = Instant::now();
-    let mut line = Line::new(Duration::from_secs(300), now);
+    let mut line = Line::new(Duration::from_secs(300), true, now);
     line.answered(Task::Register { anew: false }, TAKEN, now, MIDDLE);
     assert_eq!(line.unreached(now + Duration::from_secs(599)), None);
     assert_eq!(line.unreached(now + Duration::from_secs(600)).as_deref(), Some("no answer"));
@@ -451,6 +451,22 @@ fn f54_after_a_gap_the_host_is_told_of_at_once() {
     world.line.woke(world.now);
     world.run(Duration::from_secs(1), takes_all);
     assert_eq!(world.times(Task::Heartbeat), [woke]);
+}
+
+#[test]
+fn a_host_that_was_refused_before_takes_sessions_when_it_is_heard_and_not_when_it_registers() {
+    let mut world = World::new(0);
+    world.line = Line::new(HEARTBEAT, false, world.now);
+    world.run(Duration::from_secs(60), |_| failed("cannot connect"));
+    world.turns.clear();
+    world.run(Duration::from_secs(10), |task| match task {
+        Task::Register { .. } => TAKEN,
+        _ => failed("cannot connect"),
+    });
+    let is_known = |world: &World| world.turns.iter().any(|turn| matches!(turn, Turn::Known { .. }));
+    assert!(*world.line.standing() == Standing::Known && !is_known(&world), "{:?}", world.turns);
+    world.run(Duration::from_secs(20), takes_all);
+    assert_eq!(world.turns.last(), Some(&Turn::Known { again: true }));
 }
 
 #[test]

@@ -23,7 +23,7 @@ use crate::adspower::AdsPower;
 use crate::browser::Ports;
 use crate::clock;
 use crate::ids::{ProfileName, SessionId};
-use crate::profile::Pool;
+use crate::profile::{Doubt, Pool};
 use crate::sys::Host;
 use crate::tasks::{Outcome, Scope};
 use crate::vnc::native;
@@ -66,6 +66,8 @@ pub(super) struct Actor {
     pub(super) teller: Teller,
     pub(super) ledger: Ledger,
     pub(super) pool: Pool,
+    /// Whether browsers start on this host at all.
+    pub(super) doubt: Doubt,
     /// When leases of profiles are renewed next, in milliseconds of this boot.
     pub(super) renew_at_ms: i64,
     /// Profiles whose directories are being removed.

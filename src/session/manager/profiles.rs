@@ -22,7 +22,7 @@ use crate::profile::{
     ChangeError, Kind, Moment, NewProfile, Outcome, Pool, Profile, Settings, State, Unavailable, Wanted,
 };
 use crate::store::{ProcessRow, SessionKey};
-use crate::tasks::blocking;
+use crate::tasks::Blocking;
 
 /// Between renewals of leases; some of them fit into the life of one.
 const RENEW_INTERVAL_MS: i64 = 20_000;
@@ -91,8 +91,15 @@ impl Actor {
         place: &Place,
         over: &Result<Option<Box<SessionRecord>>, life::Error>,
     ) {
+        let has_started = has_started(&place.phase, over);
+        if has_started == Some(true) {
+            self.doubt.started();
+        }
         let Some((lease, holder)) = place.lease.as_ref().zip(place.phase.key()) else { return };
-        let outcome = outcome(&place.phase, over);
+        let outcome = match outcome(&place.phase, over) {
+            Outcome::Failed(why) if has_started == Some(false) => self.doubt.not_started(&lease.profile, why),
+            outcome => outcome,
+        };
         match self.care_for(lease.kind, &outcome) {
             Some(care) => self.look_after(lease, Tended { fence: lease.fence, holder, outcome }, care),
             None => self.given_back(&lease.profile, lease.fence, outcome),
@@ -220,7 +227,7 @@ impl Actor {
                 let parent = places::profiles(&host).map_err(io::Error::other)?;
                 ProfileDir::remove(&parent, at.as_str()).map_err(io::Error::other)
             };
-            let outcome = blocking(REMOVAL_DEADLINE, work).await.flatten();
+            let (outcome, reply) = removed(Blocking::start(work), REMOVAL_DEADLINE, reply).await;
             let removed = ProfileRequest::Removed { name, outcome, reply };
             desk.tell(super::super::handle::Request::Profiles(removed)).await;
         });
@@ -231,7 +238,7 @@ impl Actor {
         name: &ProfileName,
         outcome: io::Result<()>,
         now: &Moment,
-        reply: Reply<ProfileStatus>,
+        reply: Option<Reply<ProfileStatus>>,
     ) {
         self.leaving.remove(name);
         let removed = match outcome {
@@ -241,7 +248,27 @@ impl Actor {
                 Err(ProfileError::NotRemoved(error))
             }
         };
-        answer(reply, removed);
+        // Otherwise whoever asked was told that it takes long.
+        if let Some(reply) = reply {
+            answer(reply, removed);
+        }
+    }
+}
+
+/// Waits for a directory to be gone. Whoever asked for it is answered after `limit`, and it goes on: nobody gets the profile's name
+/// before.
+async fn removed(
+    work: Blocking<io::Result<()>>,
+    limit: Duration,
+    reply: Reply<ProfileStatus>,
+) -> (io::Result<()>, Option<Reply<ProfileStatus>>) {
+    match work.within(limit).await {
+        Ok(outcome) => (outcome.flatten(), Some(reply)),
+        Err(unfinished) => {
+            let late = io::Error::new(io::ErrorKind::TimedOut, "it takes long, and goes on");
+            answer(reply, Err(ProfileError::NotRemoved(late)));
+            (unfinished.done().await.flatten(), None)
+        }
     }
 }
 
@@ -295,6 +322,22 @@ fn outcome(phase: &Phase, over: &Result<Option<Box<SessionRecord>>, life::Error>
         _ if record.ready.is_some() => Outcome::Fine,
         _ => Outcome::Cut,
     }
+}
+
+/// Whether a browser that this host runs itself has started for a session that is over, as far as that can be told.
+fn has_started(phase: &Phase, over: &Result<Option<Box<SessionRecord>>, life::Error>) -> Option<bool> {
+    let (Phase::Live { session, .. }, Ok(Some(record))) = (phase, over) else { return None };
+    if record.kind != Kind::Chromium {
+        return None;
+    }
+    // Without what was in the profile, it did.
+    let resets = session.inner.facts.profile_resets.as_ref().map(|resets| *resets.borrow());
+    if record.ready.is_some() || resets.is_some_and(|resets| resets > 0) {
+        return Some(true);
+    }
+    let is_culprit = session.inner.culprit.get() == Some(&BROWSER);
+    let has_failed = record.end.as_ref().is_some_and(|end| end.cause == Cause::StartFailed);
+    (is_culprit && has_failed).then_some(false)
 }
 
 /// How often a session's browser was started, and whether what went wrong with it may be its profile's fault.
@@ -363,6 +406,22 @@ mod tests {
         let state = |name| pool.get(name).map(|profile| profile.state.word());
         assert_eq!(state(&kept), Some(StateWord::Quarantined));
         assert_eq!(state(&free), Some(StateWord::Cooldown), "its pid is somebody else's by now");
+    }
+
+    #[tokio::test]
+    async fn a_removal_that_takes_long_is_said_to_and_is_seen_when_it_is_done() {
+        let (go, wait) = std::sync::mpsc::sync_channel::<()>(1);
+        let work = Blocking::start(move || wait.recv().map_err(io::Error::other));
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        let mut removal = Box::pin(removed(work, Duration::ZERO, reply));
+        let told = tokio::select! {
+            told = answer => told.unwrap().unwrap_err(),
+            _done = &mut removal => panic!("nothing is done"),
+        };
+        assert!(matches!(told, ProfileError::NotRemoved(_)), "{told}");
+        go.send(()).unwrap();
+        let (outcome, reply) = removal.await;
+        assert!(outcome.is_ok() && reply.is_none());
     }
 
     /// What becomes of the profile of a session that did not start for this part.

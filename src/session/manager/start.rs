@@ -10,7 +10,7 @@ use super::super::config::{Config, HostConfig, Rules};
 use super::super::directory::{Directory, Occupancy, Sessions};
 use super::super::events::EventLog;
 use super::super::handle::{Desk, ManagerHandle};
-use super::super::ledger::Ledger;
+use super::super::ledger::{Ledger, Recovered};
 use super::super::life;
 use super::super::places;
 use super::super::repeats::Repeats;
@@ -25,7 +25,7 @@ use super::profiles::restore_pool;
 use crate::adspower::AdsPower;
 use crate::browser::Ports;
 use crate::display::Reservation;
-use crate::profile;
+use crate::profile::{self, Doubt};
 use crate::sys::Host;
 use crate::tasks::Scope;
 use crate::vnc::native;
@@ -117,7 +117,7 @@ impl Manager {
     ) -> Result<(ManagerHandle, Autostart), places::Error> {
         // What an earlier run left is ended before its uids are given to anybody.
         let processes = ledger.processes().await;
-        let history = ledger.recover(REMEMBERED).await;
+        let Recovered { history, is_whole } = ledger.recover(REMEMBERED).await;
         let pool = restore_pool(self.profiles.clone(), &ledger, &processes).await;
         places::clear_leftovers(&self.host)?;
         let displays = Reservation::clear_stale();
@@ -154,12 +154,16 @@ impl Manager {
             teller: Teller::new(events),
             ledger: ledger.clone(),
             pool,
+            doubt: Doubt::default(),
             renew_at_ms: 0,
             leaving: BTreeSet::new(),
             tended: BTreeMap::new(),
             notes,
             desk: Desk::at(&requests, &ledger),
         };
+        if !is_whole {
+            actor.scope.spawn("late recovery", ledger.clone().recover_late());
+        }
         if actor.template.autostart {
             let spec = Spec::fixed(&actor.template, &actor.rules);
             created = spec.created;

@@ -160,3 +160,46 @@ async fn a_file_that_somebody_else_has_is_waited_for() {
     until(&store, |health| *health == StoreHealth::Ok, RECOVERY).await;
     assert_eq!(store.live_sessions().await.unwrap(), [session("old", 1), session("new", 2)]);
 }
+
+#[tokio::test]
+async fn a_file_that_spoils_while_it_is_open_is_set_aside_and_what_lives_is_written_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.db");
+    let store = open(&path).store;
+    let now_ms = crate::clock::unix_now_ms();
+    for at in 0..300 {
+        store.put_session(SessionRow { request: "x".repeat(4000), ..ended(&format!("s{at}"), at, now_ms) });
+    }
+    flush(&store).await;
+    drop(store);
+    let store = open(&path).store;
+    store.put_session(session("lives", 1));
+    flush(&store).await;
+    assert_eq!(store.recent(300).await.unwrap().len(), 300);
+    let mut spoilt = fs::read(&path).unwrap();
+    spoilt[16 * 4096..].fill(0xff);
+    fs::write(&path, spoilt).unwrap();
+    let said = store.health();
+    assert!(*said.borrow() == StoreHealth::Ok && !said.has_changed().unwrap());
+    let error = store.recent(300).await.unwrap_err();
+    assert!(matches!(error, StoreError::Read(_)), "{error}");
+    assert!(said.has_changed().unwrap(), "health said so, and may be well again by now");
+    until(&store, |health| *health == StoreHealth::Ok, PATIENCE).await;
+    assert_eq!(store.live_sessions().await.unwrap(), [session("lives", 1)]);
+    flush(&store).await;
+    assert!(store.recent(300).await.unwrap().is_empty(), "the history is in the file set aside");
+    let aside = fs::read_dir(dir.path()).unwrap().filter(|entry| {
+        entry.as_ref().unwrap().file_name().to_str().unwrap().starts_with("state.db.set-aside-")
+    });
+    assert!(aside.count() > 0);
+}
+
+#[test]
+fn what_is_flushed_is_on_the_disk_and_not_in_its_cache() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = super::super::file::open(&dir.path().join("state.db")).file.unwrap();
+    // SQLite, PRAGMA synchronous: 2 is FULL, which syncs the log at each commit.
+    let level: i64 = file.connection.query_row("PRAGMA synchronous", [], |row| row.get(0)).unwrap();
+    let journal: String = file.connection.query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap();
+    assert_eq!((level, journal.as_str()), (2, "wal"));
+}

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use super::stage::{KEY, PATIENCE, Stage, is_gone, page, wait_gone};
+use super::stage::{KEY, PATIENCE, Stage, free_port, is_gone, page, wait_gone};
+use crate::faults_host::{in_own_mounts, own_mount};
 use crate::support::daemon::send;
 use crate::support::viewer::get;
 use crate::support::{leaks, wait_for};
@@ -146,6 +147,32 @@ fn f23_one_that_answers_with_pages_or_halves_is_said_to_fail_and_started_again()
         });
     }
     stage.finish();
+}
+
+#[test]
+fn one_that_is_older_than_it_may_be_is_not_started_until_it_is_not() {
+    in_own_mounts(|| {
+        let packages = tempfile::tempdir().unwrap();
+        let says = |version: &str| {
+            let text =
+                format!("Package: adspower-global\nStatus: install ok installed\nVersion: {version}\n");
+            std::fs::write(packages.path().join("status"), text).unwrap();
+        };
+        says("7.9.30");
+        let mut stage = Stage::prepared(free_port(), "minimum_version = \"7.12\"", |program| {
+            std::fs::create_dir(packages.path().join("info")).unwrap();
+            let list = packages.path().join("info/adspower-global.list");
+            std::fs::write(list, format!("/.\n{}\n", program.display())).unwrap();
+            own_mount(packages.path(), "/var/lib/dpkg");
+        });
+        let failing = stage.wait_app("failing");
+        let reason = failing["reason"].as_str().unwrap();
+        assert!(reason.contains("7.9.30") && reason.contains("adspower.minimum_version"), "{reason}");
+        assert_eq!(stage.daemon.get("/readyz").0, 200, "the host has other sessions");
+        says("7.12.29");
+        stage.wait_app("ok");
+        stage.finish();
+    });
 }
 
 #[test]

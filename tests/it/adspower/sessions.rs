@@ -129,6 +129,33 @@ fn f26_a_port_that_is_somebody_elses_is_never_connected_to() {
 }
 
 #[test]
+fn what_the_pool_has_for_a_profile_is_told_to_adspower_before_it_opens_it() {
+    let stage = Stage::new("[profiles]\ncooldown = \"0s\"");
+    let added = json!({
+        "user_id": "u1", "kind": "adspower", "external_id": "p1", "proxy": { "server": "socks5://10.0.0.1:1080" },
+        "fingerprint": { "language": ["de-DE"] },
+    });
+    let (status, profile) = stage.api.ask("POST", "/v1/profiles", &added);
+    assert_eq!((status, &profile["fingerprint"]), (201, &json!({ "language": ["de-DE"] })), "{profile}");
+    let request = json!({ "session_id": "a", "user_id": "u1", "kind": "adspower", "pool": true });
+    stage.api.create_with(&request);
+    let text = std::fs::read_to_string(stage.profile("p1").join("../../stand-in.json")).unwrap();
+    let known: Value = serde_json::from_str(&text).unwrap();
+    let of = |id: &str| known["profiles"][id]["fields"].clone();
+    let told = of("p1");
+    let proxy = json!({
+        "proxy_soft": "other", "proxy_type": "socks5", "proxy_host": "10.0.0.1", "proxy_port": "1080",
+    });
+    assert_eq!(
+        (&told["user_proxy_config"], &told["fingerprint_config"]),
+        (&proxy, &json!({ "language": ["de-DE"] })),
+        "{told}"
+    );
+    assert!(of("p2").is_object() && of("p2")["user_proxy_config"].is_null(), "{known}");
+    stage.finish();
+}
+
+#[test]
 fn what_belongs_to_the_profile_is_refused_and_so_is_a_host_without_adspower() {
     let stage = Stage::new("");
     let ask = |field: &str, value: Value| {

@@ -36,9 +36,17 @@ impl Stage {
 
     /// The same with this port asked for.
     pub(super) fn on_port(port: u16, extra: &str) -> Self {
+        let mut stage = Self::prepared(port, extra, |_program| {});
+        stage.wait_app("ok");
+        stage
+    }
+
+    /// The same after something was done for the program, and whether or not that comes up.
+    pub(super) fn prepared(port: u16, extra: &str, prepare: impl FnOnce(&Path)) -> Self {
         let home = Home::new();
         let dir = home.0.path();
         let program = place_stand_in(&dir.join("stand-in"));
+        prepare(&program);
         fs::write(dir.join("adspower_key"), KEY).unwrap();
         fs::set_permissions(dir.join("adspower_key"), Permissions::from_mode(0o600)).unwrap();
         let profiles: Vec<String> = (1..=4).map(|number| format!("--profile=p{number}")).collect();
@@ -55,14 +63,14 @@ impl Stage {
         let mut daemon = home.start();
         daemon.api();
         let api = HostApi::on(daemon.path("control.sock"));
-        let mut stage = Self { daemon, api, home };
-        stage.wait_app("ok");
-        stage
+        Self { daemon, api, home }
     }
 
     /// Another daemon in the same place, after one that has ended.
     pub(super) fn again(self) -> Self {
-        Self::begin(self.home)
+        let mut stage = Self::begin(self.home);
+        stage.wait_app("ok");
+        stage
     }
 
     /// Waits for the component's status, and gives the component.

@@ -123,12 +123,14 @@ impl Tls {
         let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let signed = |name: &str| {
+        let signed = |names: &[&str]| {
             let key = KeyPair::generate().unwrap();
-            let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+            let params =
+                CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
+                    .unwrap();
             (params.signed_by(&key, &ca).unwrap().pem(), key.serialize_pem())
         };
-        let (server, client) = (signed("127.0.0.1"), signed("host-7"));
+        let (server, client) = (signed(&["127.0.0.1", "control.test"]), signed(&["host-7"]));
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(ca.pem().as_bytes()).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
