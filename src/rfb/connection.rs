@@ -13,9 +13,12 @@ use super::encoding as enc;
 use super::error::DecodeError;
 use super::frame::{Frame, intersection};
 use super::held_input::{HeldInput, Noted};
+use super::history::{Lacking, Move};
 use super::painted::Overlay;
 use super::pixel_format::PixelFormat;
 use super::policy::{self, Access, Verdict};
+use super::refresh::Again;
+use super::region::with;
 use super::resize::{Reason, SizeStatus, Wish, is_one_screen};
 use super::server_message as message;
 
@@ -61,6 +64,8 @@ pub enum CursorForm {
 /// What the next update has to bring.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
+    /// What the viewer has in another place: it is moved first, in this order.
+    pub moves: Vec<Move>,
     /// How its pixels are encoded.
     pub class: Class,
     /// Which, as rectangles that do not overlap. Empty where only the size of the screen is told.
@@ -71,11 +76,16 @@ pub struct Wanted {
     resize: bool,
     /// Whether it tells that the viewer's wish for another size was granted. An update that was begun before knows nothing of it.
     grants: bool,
-    /// Whether it only makes exact what the viewer has with loss: nothing that it asked for is answered with that.
+    /// Whether it only brings nearer what the viewer has with loss: nothing that it asked for is answered with that.
     refresh: bool,
 }
 
 impl Wanted {
+    /// Whether it only brings nearer what the viewer has.
+    pub fn is_refresh(&self) -> bool {
+        self.refresh
+    }
+
     /// Whether it tells another size of the screen: the viewer has nothing of it yet.
     pub fn is_resize(&self) -> bool {
         self.resize
@@ -109,6 +119,10 @@ pub struct Connection {
     asks_for_text: bool,
     /// Input behind what had to be released first.
     delayed: Option<ClientMessage>,
+    /// A fence that is answered once the message behind it has been dealt with.
+    next_fence: Option<(u32, Vec<u8>)>,
+    /// Whether an update is being made. What is said meanwhile comes behind it: it may be of a format that is no more.
+    is_making: bool,
     out: Vec<u8>,
 }
 
@@ -151,6 +165,8 @@ impl Connection {
             provided: None,
             asks_for_text: false,
             delayed: None,
+            next_fence: None,
+            is_making: false,
             out: Vec::new(),
         }
     }
@@ -164,14 +180,19 @@ impl Connection {
             return Ok(Some(Said::Input(delayed)));
         }
         let Some(said) = self.parser.next(input)? else { return Ok(None) };
-        Ok(Some(match policy::decide(self.access, &said) {
+        let synced = self.next_fence.take();
+        let said = match policy::decide(self.access, &said) {
             Verdict::Forward => self.take(said),
             Verdict::AnswerProhibited => {
                 self.answer_wish(SizeStatus::Prohibited);
                 Said::Nothing
             }
             Verdict::Drop => Said::Nothing,
-        }))
+        };
+        if let Some((flags, payload)) = synced {
+            message::fence(flags, &payload, &mut self.out);
+        }
+        Ok(Some(said))
     }
 
     fn take(&mut self, mut said: ClientMessage) -> Said {
@@ -258,7 +279,12 @@ impl Connection {
     /// An answer to one of ours, or a request, which is answered with what of it we do: everything is in order here.
     fn fence(&mut self, flags: u32, payload: Vec<u8>) -> Said {
         if flags & message::FENCE_REQUEST != 0 {
-            message::fence(flags & message::FENCE_BLOCKS, &payload, &mut self.out);
+            let flags = flags & message::FENCE_FLAGS;
+            if flags & message::FENCE_SYNC_NEXT != 0 {
+                self.next_fence = Some((flags, payload));
+            } else {
+                message::fence(flags, &payload, &mut self.out);
+            }
             return Said::Nothing;
         }
         payload.try_into().map_or(Said::Nothing, |number| Said::Drawn(u32::from_be_bytes(number)))
@@ -307,9 +333,9 @@ impl Connection {
         self.encodings.contains(&encoding)
     }
 
-    /// What is to be sent at once.
+    /// What is to be sent at once: nothing while an update is being made, which goes first.
     pub fn take_output(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.out)
+        if self.is_making { Vec::new() } else { std::mem::take(&mut self.out) }
     }
 
     /// How many bytes that is.
@@ -381,8 +407,18 @@ impl Connection {
             return None;
         }
         let told = Area { x: 0, y: 0, width: self.size.0, height: self.size.1 };
-        let mut areas = if resize { Vec::new() } else { frame.since(self.seen) };
-        if let Some(whole) = self.request.and_then(|request| request.whole).filter(|_| !resize) {
+        let whole = self.request.and_then(|request| request.whole).filter(|_| !resize);
+        // A pointer that is painted would be moved along.
+        let is_plain = self.overlay.is_none() && frame.overlay().is_none();
+        let may_move = self.lists(enc::COPY_RECT) && told == frame.area() && whole.is_none() && is_plain;
+        let Lacking { moves, mut areas } = if resize {
+            Lacking::default()
+        } else if may_move {
+            frame.lacking(self.seen)
+        } else {
+            Lacking { moves: Vec::new(), areas: frame.since(self.seen) }
+        };
+        if let Some(whole) = whole {
             areas = with(areas, intersection(whole, frame.area()));
         }
         // One that has the pointer painted elsewhere, or has it or not and is to have it otherwise.
@@ -393,21 +429,23 @@ impl Connection {
         // A viewer that cannot be told of another size sees what of it fits.
         let areas: Vec<Area> = areas.into_iter().filter_map(|area| intersection(area, told)).collect();
         let announces = self.announces();
-        if areas.is_empty() && !resize && !announces {
+        if moves.is_empty() && areas.is_empty() && !resize && !announces {
             return None;
         }
         let class = Class::new(self.format, &self.encodings);
         let (seen, overlay) = if resize { (0, None) } else { (frame.serial(), frame.overlay()) };
         let grants = self.wish == Wish::Granted;
-        Some(Wanted { class, areas, seen, overlay, resize, grants, refresh: false })
+        Some(Wanted { moves, class, areas, seen, overlay, resize, grants, refresh: false })
     }
 
-    /// An update that makes `areas` of `frame` exact. Only for a viewer that waits.
-    pub fn refresh(&self, frame: &Frame, areas: Vec<Area>) -> Option<Wanted> {
-        let areas = areas.into_iter().filter_map(|area| intersection(area, frame.area())).collect();
-        let class = Class::new(self.format, &self.encodings).lossless();
-        let (seen, overlay) = (self.seen, self.overlay);
-        let wanted = Wanted { class, areas, seen, overlay, resize: false, grants: false, refresh: true };
+    /// An update that sends a part of `frame` again, nearer than before. Only for a viewer that waits.
+    pub fn refresh(&self, frame: &Frame, again: Again) -> Option<Wanted> {
+        let areas = again.areas.into_iter().filter_map(|area| intersection(area, frame.area())).collect();
+        let class = Class::new(self.format, &self.encodings);
+        let class = if again.as_asked { class } else { class.lossless() };
+        let (moves, seen, overlay) = (Vec::new(), self.seen, self.overlay);
+        let wanted =
+            Wanted { moves, class, areas, seen, overlay, resize: false, grants: false, refresh: true };
         (self.is_waiting() && !wanted.areas.is_empty()).then_some(wanted)
     }
 
@@ -433,6 +471,7 @@ impl Connection {
         if !wanted.refresh || !self.continuous {
             self.request = None;
         }
+        self.is_making = true;
     }
 
     /// Notes that an update with `frame` leaves now, which was begun, and gives its bytes: the rectangles of `pixels` are what `wanted` asked for.
@@ -441,10 +480,12 @@ impl Connection {
         if !wanted.refresh {
             self.announce(frame, wanted, &mut head);
         }
-        if !pixels.is_empty() {
-            message::update(pixels.len(), &mut head);
+        if !pixels.is_empty() || !wanted.moves.is_empty() {
+            message::update(wanted.moves.len() + pixels.len(), &mut head);
+            wanted.moves.iter().for_each(|done| message::copy(done, &mut head));
         }
         (self.seen, self.overlay) = (wanted.seen, wanted.overlay);
+        self.is_making = false;
         let head = (!head.is_empty()).then(|| Bytes::from(head));
         head.into_iter().chain(pixels.iter().map(|encoded| encoded.bytes.clone())).collect()
     }
@@ -508,25 +549,4 @@ fn around(one: Area, other: Area) -> Area {
     let right = one.x.saturating_add(one.width).max(other.x.saturating_add(other.width));
     let bottom = one.y.saturating_add(one.height).max(other.y.saturating_add(other.height));
     Area { x, y, width: right - x, height: bottom - y }
-}
-
-/// `areas` and all of `whole`, without overlaps.
-fn with(areas: Vec<Area>, whole: Option<Area>) -> Vec<Area> {
-    let Some(whole) = whole else { return areas };
-    let outside = areas.into_iter().flat_map(|area| without(area, whole));
-    std::iter::once(whole).chain(outside).collect()
-}
-
-/// What of `area` is not in `hole`: above, below, left and right of it.
-fn without(area: Area, hole: Area) -> Vec<Area> {
-    let Some(middle) = intersection(area, hole) else { return vec![area] };
-    let (right, bottom) = (area.x + area.width, area.y + area.height);
-    let (middle_right, middle_bottom) = (middle.x + middle.width, middle.y + middle.height);
-    let parts = [
-        Area { height: middle.y - area.y, ..area },
-        Area { y: middle_bottom, height: bottom - middle_bottom, ..area },
-        Area { y: middle.y, width: middle.x - area.x, height: middle.height, ..area },
-        Area { x: middle_right, y: middle.y, width: right - middle_right, height: middle.height },
-    ];
-    parts.into_iter().filter(|part| part.width > 0 && part.height > 0).collect()
 }

@@ -4,14 +4,25 @@ use bytes::Bytes;
 
 use super::client_message::{Area, ClientMessage, PointerForm, Screen};
 use super::clipboard;
-use super::connection::{Connection, CursorForm, Said, Wanted};
+use super::connection::{Connection, CursorForm, NATIVE, Said, Wanted};
 use super::cursor::Cursor;
 use super::encode::Encoded;
 use super::frame::{Frame, PIXEL, Strip};
 use super::painted::Pointer;
+use super::pixel_format::PixelFormat;
 use super::policy::Access;
+use super::refresh::Again;
 use super::resize::SizeStatus;
 
+/// 8 bits, red lowest.
+const RGB332: PixelFormat = PixelFormat {
+    bits_per_pixel: 8,
+    depth: 8,
+    big_endian: false,
+    true_colour: true,
+    max: [7, 7, 3],
+    shift: [0, 3, 6],
+};
 const CONTINUE: [u8; 10] = [150, 1, 0, 0, 0, 0, 0, 100, 0, 70];
 
 fn area(x: u16, y: u16, width: u16, height: u16) -> Area {
@@ -111,11 +122,46 @@ fn a_fence_is_answered_without_what_we_do_not_do_and_its_answer_names_an_update(
         message.extend(payload);
         message
     };
-    say(&mut viewer, &fence(0x8000_0007, b"abc"));
+    say(&mut viewer, &fence(0x8000_00f3, b"abc"));
     assert_eq!(viewer.take_output(), fence(3, b"abc"));
     assert_eq!(viewer.fence_behind(258), fence(0x8000_0001, &[0, 0, 1, 2]));
     assert_eq!(say(&mut viewer, &fence(1, &[0, 0, 1, 2])), [Said::Drawn(258)]);
     assert_eq!(say(&mut viewer, &fence(0, b"others")), [Said::Nothing]);
+}
+
+#[test]
+fn what_is_said_while_an_update_is_made_overtakes_it_neither_with_a_format_nor_with_an_answer() {
+    let fence = |flags: [u8; 4]| [&[248, 0, 0, 0][..], &flags, &[1, 7]].concat();
+    let format = [&[0, 0, 0, 0][..], &RGB332.to_bytes()].concat();
+    let mut viewer = connection(Access::ViewOnly, &[0, -312, -313]);
+    viewer.take_output();
+    say(&mut viewer, &CONTINUE);
+    let frame = Frame::blank(100, 70);
+    let wanted = viewer.wanted(&frame).unwrap();
+    viewer.begin(&wanted);
+    let stops = [150, 0, 0, 0, 0, 0, 0, 100, 0, 70];
+    say(&mut viewer, &[&format[..], &fence([0x80, 0, 0, 1]), &stops].concat());
+    assert_eq!((wanted.class.format, viewer.take_output()), (NATIVE, vec![]));
+    viewer.update(&frame, &wanted, &[]);
+    assert_eq!(viewer.take_output(), [&fence([0, 0, 0, 1])[..], &[150]].concat());
+    say(&mut viewer, &request(0, [0, 0, 100, 70]));
+    assert_eq!(viewer.wanted(&frame).unwrap().class.format, RGB332);
+}
+
+#[test]
+fn a_fence_before_a_message_is_answered_where_that_takes_effect() {
+    let fence = |flags: [u8; 4]| [&[248, 0, 0, 0][..], &flags, &[1, 7]].concat();
+    let format = [&[0, 0, 0, 0][..], &RGB332.to_bytes()].concat();
+    let mut viewer = connection(Access::ViewOnly, &[0, -312, -313]);
+    viewer.take_output();
+    // TigerVNC's viewer changes its format so. An update may be begun between the two: it is of the old format still.
+    say(&mut viewer, &fence([0x80, 0, 0, 4]));
+    assert_eq!((viewer.take_output(), viewer.format()), (vec![], NATIVE));
+    say(&mut viewer, &format);
+    assert_eq!((viewer.take_output(), viewer.format()), (fence([0, 0, 0, 4]), RGB332));
+    // What is not a viewer's to do is a message as well.
+    say(&mut viewer, &[&fence([0x80, 0, 0, 5])[..], &[4, 1, 0, 0, 0, 0, 0, 97]].concat());
+    assert_eq!(viewer.take_output(), fence([0, 0, 0, 5]));
 }
 
 #[test]
@@ -267,19 +313,22 @@ fn the_pointer_is_shown_in_the_form_that_novnc_draws_right() {
 
 #[test]
 fn a_refresh_takes_no_request_from_a_viewer_that_is_pushed_to() {
+    let exact = |areas| Again { as_asked: false, areas };
     let mut viewer = connection(Access::Full, &[7, -26, -312, -313]);
     let frame = Frame::blank(100, 70);
-    assert_eq!(viewer.refresh(&frame, vec![area(0, 0, 64, 64)]), None, "it does not wait");
+    assert_eq!(viewer.refresh(&frame, exact(vec![area(0, 0, 64, 64)])), None, "it does not wait");
     say(&mut viewer, &CONTINUE);
     let wanted = viewer.wanted(&frame).unwrap();
     assert_eq!(wanted.class.quality, Some(6));
     send(&mut viewer, &frame, &wanted);
-    let refresh = viewer.refresh(&frame, vec![area(64, 64, 64, 64), area(128, 0, 64, 64)]).unwrap();
+    let refresh = viewer.refresh(&frame, exact(vec![area(64, 64, 64, 64), area(128, 0, 64, 64)])).unwrap();
     assert_eq!(refresh.areas, [area(64, 64, 36, 6)], "no more than there is");
     assert_eq!(refresh.class.quality, None);
+    let again = Again { as_asked: true, ..exact(vec![area(0, 0, 64, 64)]) };
+    assert_eq!(viewer.refresh(&frame, again).unwrap().class.quality, Some(6));
     send(&mut viewer, &frame, &refresh);
     assert_eq!(viewer.seen(), frame.serial());
-    assert_eq!(viewer.refresh(&frame, vec![]), None);
+    assert_eq!(viewer.refresh(&frame, exact(vec![])), None);
 }
 
 #[test]

@@ -22,6 +22,8 @@ const SPIKE: Duration = Duration::from_millis(100);
 const STEP: usize = 4 << 10;
 /// A shortest round trip older than this is measured anew: the line may be another one.
 const BASE_AGE: Duration = Duration::from_secs(60);
+/// The same of a best rate; one that is too high only makes for a smaller window.
+const RATE_AGE: Duration = Duration::from_secs(10);
 
 /// The updates of one viewer that are on their way.
 #[derive(Debug)]
@@ -30,6 +32,10 @@ pub struct Flow {
     /// Until the first sign of a queue the window doubles.
     is_starting: bool,
     base: Option<(Duration, Instant)>,
+    /// The best that came through of late, in bytes a second, and when.
+    rate: Option<(u128, Instant)>,
+    /// When the latest answer came.
+    answered: Option<Instant>,
     in_flight: VecDeque<Sent>,
     bytes: usize,
     next: u32,
@@ -46,12 +52,23 @@ struct Sent {
     was_full: bool,
 }
 
+/// An update that was drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drawn {
+    /// How large it was.
+    pub bytes: usize,
+    /// How long it took on the line, and to be drawn, with what was on its way before it out of the way.
+    pub took: Duration,
+}
+
 impl Default for Flow {
     fn default() -> Self {
         Self {
             window: FIRST,
             is_starting: true,
             base: None,
+            rate: None,
+            answered: None,
             in_flight: VecDeque::new(),
             bytes: 0,
             next: 1,
@@ -82,19 +99,24 @@ impl Flow {
     }
 
     /// The viewer has drawn the update of that number, and all before it. Numbers that are not in flight say nothing.
-    pub fn acknowledged(&mut self, number: u32, now: Instant) {
+    pub fn acknowledged(&mut self, number: u32, now: Instant) -> Option<Drawn> {
         if !self.in_flight.iter().any(|sent| sent.number == number) {
-            return;
+            return None;
         }
         while let Some(sent) = self.in_flight.pop_front() {
             self.bytes = self.bytes.saturating_sub(sent.bytes);
             if sent.number == number {
-                return self.adapt(now.saturating_duration_since(sent.at), sent.was_full, now);
+                let took = self.adapt(&sent, now);
+                self.answered = Some(now);
+                return Some(Drawn { bytes: sent.bytes, took });
             }
         }
+        None
     }
 
-    fn adapt(&mut self, round_trip: Duration, was_full: bool, now: Instant) {
+    /// How long the update took on the line by itself.
+    fn adapt(&mut self, sent: &Sent, now: Instant) -> Duration {
+        let round_trip = now.saturating_duration_since(sent.at);
         self.round_trip = Some(round_trip);
         let base = match self.base {
             Some((base, since)) if base <= round_trip && now.saturating_duration_since(since) < BASE_AGE => {
@@ -106,26 +128,50 @@ impl Flow {
             }
         };
         let late = round_trip - base;
-        let window = if late > SPIKE && late > base / 2 {
+        // What an update takes by itself is no queue: a window smaller than the line carries would leave it idle.
+        // It had the line to itself since the one before it was through, or since it left.
+        let begun = self.answered.map_or(sent.at + base, |answered| answered.max(sent.at + base));
+        let took = now.saturating_duration_since(begun);
+        let waited = late.saturating_sub(self.at_best(sent.bytes, took, now));
+        let window = if waited > SPIKE && waited > base / 2 {
             self.is_starting = false;
             // What was in flight at that pace, had nothing waited.
-            scaled(self.window, base, round_trip)
-        } else if late > MUCH {
+            scaled(self.window, round_trip - waited, round_trip)
+        } else if waited > MUCH {
             self.is_starting = false;
             self.window.saturating_sub(STEP)
-        } else if !was_full {
+        } else if !sent.was_full {
             self.window
-        } else if self.is_starting && late <= LITTLE {
+        } else if self.is_starting && waited <= LITTLE {
             self.window * 2
-        } else if late <= NOTHING {
+        } else if waited <= NOTHING {
             self.window + 2 * STEP
-        } else if late <= LITTLE {
+        } else if waited <= LITTLE {
             self.is_starting = false;
             self.window + STEP
         } else {
             self.window
         };
         self.window = window.clamp(LEAST, MOST);
+        took
+    }
+
+    /// How long an update of so many `bytes`, which took so long, takes at the best rate of late.
+    fn at_best(&mut self, bytes: usize, took: Duration, now: Instant) -> Duration {
+        // Of a small one, that says nothing of the line.
+        if bytes < LEAST {
+            return Duration::ZERO;
+        }
+        let bytes = u128::try_from(bytes).unwrap_or(u128::MAX);
+        let rate = bytes * 1_000_000 / took.as_micros().max(1);
+        let best = match self.rate {
+            Some((best, since)) if best >= rate && now.saturating_duration_since(since) < RATE_AGE => best,
+            _ => {
+                self.rate = Some((rate, now));
+                rate
+            }
+        };
+        Duration::from_micros(u64::try_from(bytes * 1_000_000 / best.max(1)).unwrap_or(u64::MAX))
     }
 
     /// The latest round trip: from an update to its being drawn, and back.

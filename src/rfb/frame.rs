@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use super::client_message::Area;
+use super::history::{History, Lacking, Move};
 use super::painted::Painted;
 
 /// Edge of a tile, in pixels. A tile of 4-byte pixels is 16 KiB and stays in the first cache while it is looked at.
@@ -27,6 +28,7 @@ pub struct Frame {
     /// Row by row.
     tiles: Vec<Tile>,
     pub(super) painted: Painted,
+    history: History,
 }
 
 #[derive(Debug, Clone)]
@@ -80,8 +82,16 @@ impl Frame {
         let black: Arc<[u8]> = vec![0; TILE_BYTES].into();
         let count = usize::from(width.div_ceil(TILE)) * usize::from(height.div_ceil(TILE));
         let tile = Tile { pixels: black, changed: serial + 1, before: 0, part: Part::WHOLE };
-        let tiles = vec![tile; count];
-        Self { width, height, serial: serial + 1, is_wished: false, tiles, painted: Painted::default() }
+        let (tiles, history) = (vec![tile; count], History::default());
+        Self {
+            width,
+            height,
+            serial: serial + 1,
+            is_wished: false,
+            tiles,
+            history,
+            painted: Painted::default(),
+        }
     }
 
     /// The same picture, of a size that a viewer wished for.
@@ -173,6 +183,18 @@ impl Frame {
             above = these;
         }
         areas
+    }
+
+    /// The same frame, which knows that it came about from `before` by `moves` and beyond them differs in `changed` only.
+    pub(super) fn following(mut self, before: &Self, moves: Vec<Move>, changed: Vec<Area>) -> Self {
+        self.history.note((before.serial, self.serial), moves, changed);
+        self
+    }
+
+    /// What somebody lacks who has the frame `seen` and can move what they have.
+    pub fn lacking(&self, seen: u64) -> Lacking {
+        let areas = self.since(seen);
+        self.history.shortcut(seen, self.serial, &areas).unwrap_or(Lacking { moves: Vec::new(), areas })
     }
 
     /// Names the pixels of `area`: any two frames of a screen that have the same version of it have the same pixels there.
@@ -315,7 +337,7 @@ fn tile_area(row: usize, column: usize) -> Area {
 }
 
 /// The tiles that `area` touches, by their place in a picture that is `across` of them wide.
-fn tiles_of(area: Area, across: usize) -> impl Iterator<Item = (usize, Area)> {
+pub(super) fn tiles_of(area: Area, across: usize) -> impl Iterator<Item = (usize, Area)> {
     let last = |from: u16, length: u16| usize::from(from.saturating_add(length).saturating_sub(1) / TILE);
     let columns = usize::from(area.x / TILE)..=last(area.x, area.width);
     let rows = usize::from(area.y / TILE)..=last(area.y, area.height);

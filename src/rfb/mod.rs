@@ -8,7 +8,8 @@
 //! | `held_input.rs` | what a viewer holds down, and how to let go of it |
 //! | `skim.rs`, `skim_rect.rs` | message boundaries in the server's stream |
 //! | `server_message.rs` | the few server messages that we make ourselves |
-//! | `connection.rs`, `clipboard.rs`, `cursor.rs`, `flow.rs`, `refresh.rs` | a viewer that we serve ourselves, how much it may have in flight, and what it has only a likeness of |
+//! | `connection.rs`, `clipboard.rs`, `cursor.rs`, `flow.rs`, `quality.rs`, `refresh.rs` | a viewer that we serve ourselves, how much it may have in flight and how large, and what it has only a likeness of |
+//! | `motion.rs`, `history.rs`, `region.rs` | what only moved from one frame to the next, and what that saves a viewer |
 //! | `frame.rs`, `painted.rs`, `encode/` | the picture that we send, with the pointer in it where it is due, and the bytes that it is sent as |
 //! | `still.rs` | one picture as a file |
 //! | `figures.rs` | how often and how long, for those who watch over it |
@@ -30,12 +31,18 @@ pub mod figures;
 pub mod flow;
 pub mod frame;
 pub mod held_input;
+pub mod history;
+pub mod motion;
+#[cfg(test)]
+mod motion_tests;
 #[doc(hidden)]
 pub mod oracle;
 mod painted;
 pub mod pixel_format;
 pub mod policy;
+pub mod quality;
 pub mod refresh;
+mod region;
 pub mod resize;
 pub mod server_handshake;
 pub mod server_message;

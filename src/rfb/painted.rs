@@ -79,7 +79,8 @@ impl Frame {
             self.pointer().is_some_and(|known| (known.at, &known.image) == (pointer.at, &pointer.image));
         let serial = if is_same { self.painted.serial } else { serial };
         next.painted = Painted { pointer: Some(pointer), serial, ..Painted::default() };
-        next
+        // Whoever comes to it can be told of moves all the same.
+        next.following(self, Vec::new(), Vec::new())
     }
 
     /// This picture with the pointer in it.

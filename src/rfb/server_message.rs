@@ -1,7 +1,8 @@
 //! The server messages that we make ourselves.
 
 use super::client_message::{Area, FENCE, MAX_FENCE, Screen};
-use super::encoding::EXTENDED_DESKTOP_SIZE;
+use super::encoding::{COPY_RECT, EXTENDED_DESKTOP_SIZE};
+use super::history::Move;
 use super::resize::{Reason, SizeStatus};
 use super::server_handshake::ServerInit;
 
@@ -10,8 +11,10 @@ pub(super) const END_OF_CONTINUOUS_UPDATES: u8 = 150;
 /// Flags of a fence (rfbproto): to be answered; what came before is to be done with first.
 pub(super) const FENCE_REQUEST: u32 = 1 << 31;
 pub(super) const FENCE_BLOCK_BEFORE: u32 = 1;
-/// BlockBefore and BlockAfter, which whoever does one thing after the other always does.
-pub(super) const FENCE_BLOCKS: u32 = 0b11;
+/// The message behind it takes effect exactly where the answer stands in our stream.
+pub(super) const FENCE_SYNC_NEXT: u32 = 4;
+/// BlockBefore and BlockAfter, which whoever does one thing after the other always does, and SyncNext.
+pub(super) const FENCE_FLAGS: u32 = 0b111;
 
 /// The head of a FramebufferUpdate of so many rectangles (RFC 6143 §7.6.1). A screen has far fewer pieces than 65535.
 pub(super) fn update(rectangles: usize, out: &mut Vec<u8>) {
@@ -23,6 +26,12 @@ pub(super) fn update(rectangles: usize, out: &mut Vec<u8>) {
 pub(super) fn rectangle(area: Area, encoding: i32, out: &mut Vec<u8>) {
     out.extend([area.x, area.y, area.width, area.height].into_iter().flat_map(u16::to_be_bytes));
     out.extend(encoding.to_be_bytes());
+}
+
+/// A CopyRect rectangle (RFC 6143 §7.7.2).
+pub(super) fn copy(done: &Move, out: &mut Vec<u8>) {
+    rectangle(done.to, COPY_RECT, out);
+    out.extend([done.from.0, done.from.1].into_iter().flat_map(u16::to_be_bytes));
 }
 
 /// A fence with a payload of at most 64 bytes.

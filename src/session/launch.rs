@@ -17,7 +17,7 @@ use crate::display::{Cookie, Reservation, ReserveError, Xvfb, screen};
 use crate::ids::ProfileName;
 use crate::supervise::{Confinement, Identity, Program, RestartPolicy, ServiceSpec, Timing};
 use crate::sys::{Host, SpaceError, SpaceSpec};
-use crate::vnc::native;
+use crate::vnc::native::{self, Encoders};
 use crate::vnc::{RfbAddress, RfbSource, X11vnc};
 
 /// Between probes, and for one probe: a hung service shows in health within the sum, 2 s at the most.
@@ -85,6 +85,8 @@ pub(super) struct Site {
     pub(super) adspower: Option<AdsPower>,
     /// Where it is counted what serving displays comes to.
     pub(super) native: native::Metrics,
+    /// For its picture; all sessions share them.
+    pub(super) encoders: Encoders,
 }
 
 impl Site {

@@ -275,7 +275,7 @@ impl Life {
                         scope.spawn("screen", task.run(over));
                         Backend::Native {
                             screen,
-                            studio: Studio::default(),
+                            studio: Studio::new(&self.site.encoders),
                             camera: Camera::default(),
                             metrics: self.site.native.clone(),
                         }

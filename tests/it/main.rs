@@ -21,6 +21,7 @@ mod native;
 mod native_clipboard;
 mod native_figures;
 mod native_input;
+mod native_moves;
 mod native_resize;
 mod native_screenshot;
 mod profiles;

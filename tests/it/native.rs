@@ -25,9 +25,9 @@ use super::support::viewer::{Viewer, key, pointer};
 use super::support::wait_for;
 use super::support::x::Display;
 
-const PATIENCE: Duration = Duration::from_secs(30);
-const WIDTH: u16 = 320;
-const HEIGHT: u16 = 240;
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const WIDTH: u16 = 320;
+pub(crate) const HEIGHT: u16 = 240;
 
 /// A display without a browser.
 const NATIVE: &str = r#"
@@ -38,19 +38,19 @@ const NATIVE: &str = r#"
     enabled = false
 "#;
 
-fn daemon() -> Daemon {
+pub(crate) fn daemon() -> Daemon {
     let mut daemon = Daemon::start(NATIVE);
     daemon.wait_ready();
     daemon
 }
 
-fn viewer(daemon: &mut Daemon, role: &str) -> Viewer {
+pub(crate) fn viewer(daemon: &mut Daemon, role: &str) -> Viewer {
     let gateway = daemon.gateway();
     Viewer::connect(gateway, "s1", &token(role, 600)).unwrap()
 }
 
 /// Red, green and blue of all pixels, as the X server itself tells.
-fn truth(display: &Display) -> Vec<[u8; 3]> {
+pub(crate) fn truth(display: &Display) -> Vec<[u8; 3]> {
     let x = display.connection();
     let root = x.setup().roots[0].root;
     let image = x.get_image(ImageFormat::Z_PIXMAP, root, 0, 0, WIDTH, HEIGHT, !0).unwrap().reply().unwrap();
@@ -225,7 +225,7 @@ fn f1_a_viewer_stays_over_a_restart_of_its_display_and_gets_the_new_picture() {
 }
 
 /// A byte stream that is a viewer's WebSocket.
-async fn stream(gateway: std::net::SocketAddr, scope: &mut Scope) -> DuplexStream {
+pub(crate) async fn stream(gateway: std::net::SocketAddr, scope: &mut Scope) -> DuplexStream {
     let mut request = format!("ws://{gateway}/sessions/s1/vnc").into_client_request().unwrap();
     let protocols = format!("binary, jwt.{}", token("spectator", 600));
     request.headers_mut().insert("Sec-WebSocket-Protocol", protocols.parse().unwrap());

@@ -24,6 +24,7 @@ use super::input::Input;
 use super::lease::Lease;
 use super::resizing::{Resizing, Wish, Wishes};
 use crate::errors::chain;
+use crate::rfb::motion::Motion;
 use crate::rfb::{Cursor, Frame, Pointer, SizeStatus};
 
 /// For the X server to let us in and tell what it has.
@@ -76,6 +77,7 @@ struct Server {
     /// Whether it may be another one.
     is_resized: bool,
     rows: Rows,
+    motion: Motion,
     input: Input,
     clipboard: Clipboard,
     /// Events that the clipboard has not seen.
@@ -304,7 +306,7 @@ impl Watcher {
     fn take_frame(&self, server: &mut Server) -> Result<(), Error> {
         let before = Arc::clone(&self.news.frame.borrow());
         if let Some(frame) = self.look(server, &before)? {
-            self.news.frame.send_replace(Arc::new(frame));
+            self.news.frame.send_replace(Arc::new(server.motion.follow(&before, frame)));
         }
         Ok(())
     }
@@ -358,6 +360,7 @@ impl Server {
             size: (width, height),
             is_resized: false,
             rows: Rows::default(),
+            motion: Motion::default(),
             input,
             clipboard,
             unheard: Vec::new(),

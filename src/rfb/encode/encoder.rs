@@ -83,6 +83,8 @@ impl Encoder {
             }
             Method::Tight => self.tight(area, class, &mut out)?,
         };
+        // Some are kept.
+        out.shrink_to_fit();
         Ok(Encoded { area, bytes: out.into(), exact })
     }
 

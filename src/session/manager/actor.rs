@@ -26,7 +26,7 @@ use crate::ids::{ProfileName, SessionId};
 use crate::profile::{Doubt, Pool};
 use crate::sys::Host;
 use crate::tasks::{Outcome, Scope};
-use crate::vnc::native;
+use crate::vnc::native::{self, Encoders};
 
 /// For a supervisor to answer a ping.
 const PING_DEADLINE: Duration = Duration::from_secs(1);
@@ -56,6 +56,7 @@ pub(super) struct Actor {
     pub(super) host: Arc<HostConfig>,
     /// For the browsers of all sessions.
     pub(super) devtools_ports: Arc<Ports>,
+    pub(super) encoders: Encoders,
     /// Where the host has it.
     pub(super) adspower: Option<AdsPower>,
     pub(super) native: native::Metrics,

@@ -167,6 +167,7 @@ impl Actor {
                 devtools_ports: Arc::clone(&self.devtools_ports),
                 adspower: self.adspower.clone(),
                 native: self.native.clone(),
+                encoders: self.encoders.clone(),
             },
             system: self.system.clone(),
             template: Parts::of(&self.template),

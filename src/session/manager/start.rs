@@ -28,7 +28,7 @@ use crate::display::Reservation;
 use crate::profile::{self, Doubt};
 use crate::sys::Host;
 use crate::tasks::Scope;
-use crate::vnc::native;
+use crate::vnc::native::{self, Encoders};
 
 /// Requests that may wait for the manager. They are few and short; a full queue means that it hangs.
 const QUEUE: usize = 16;
@@ -144,6 +144,7 @@ impl Manager {
             stopping: None,
             system: system.clone(),
             devtools_ports: Ports::new(host.isolation.devtools_ports.clone()),
+            encoders: Encoders::default(),
             adspower,
             native,
             host,

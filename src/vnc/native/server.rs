@@ -17,11 +17,12 @@ use super::lane::Lane;
 use super::studio::Studio;
 use crate::display::screen::{Act, Counted, Look, Screen};
 use crate::errors::chain;
-use crate::rfb::client_message::{Area, ClientMessage};
+use crate::rfb::client_message::ClientMessage;
 use crate::rfb::connection::{NATIVE, Said, Wanted};
 use crate::rfb::encode::{self, Encoded};
 use crate::rfb::flow::Flow;
-use crate::rfb::refresh::Refresh;
+use crate::rfb::quality::Quality;
+use crate::rfb::refresh::{Likeness, Refresh};
 use crate::rfb::{Access, Connection, Cursor, Frame, ServerInit, SizeStatus};
 
 /// The first frame is of the display's making and not of the picture's.
@@ -65,7 +66,7 @@ pub enum NativeEnd {
     /// The display has no picture.
     NoPicture,
     /// Its picture cannot be encoded.
-    Encoding(encode::Error),
+    Encoding(Arc<encode::Error>),
 }
 
 /// Serves one viewer until it goes. `tx` and `rx` carry the payloads of its binary messages; they stay the caller's.
@@ -104,6 +105,7 @@ where
         meter: &options.meter,
         connection: Connection::new(options.access, (init.width, init.height)),
         flow: Flow::default(),
+        quality: Quality::default(),
         refresh: Refresh::default(),
         lane: Lane::default(),
         frame,
@@ -129,6 +131,7 @@ struct Viewer<'a> {
     meter: &'a Meter,
     connection: Connection,
     flow: Flow,
+    quality: Quality,
     refresh: Refresh,
     lane: Lane,
     /// The newest picture that is known here.
@@ -146,7 +149,7 @@ struct Viewer<'a> {
     leds: watch::Receiver<u8>,
 }
 
-/// Whether the picture is as new as what the viewer asked for last.
+/// Whether the picture is as new as what the viewer asked for last, or what rests.
 enum Freshness {
     Unknown,
     Asked(BoxFuture<'static, ()>),
@@ -158,7 +161,9 @@ struct Encoding {
     frame: Arc<Frame>,
     wanted: Wanted,
     began: Instant,
-    pixels: BoxFuture<'static, Result<Vec<Encoded>, encode::Error>>,
+    /// Of what of it is sent with loss.
+    likeness: Likeness,
+    pixels: BoxFuture<'static, Result<Vec<Encoded>, Arc<encode::Error>>>,
 }
 
 impl Viewer<'_> {
@@ -186,7 +191,7 @@ impl Viewer<'_> {
             let is_open = is_free && self.flow.may_send();
             let may_send = is_open && self.connection.is_waiting();
             // While the picture is waited for, nothing is refreshed.
-            let owed = self.refresh.due().filter(|_| !self.awaits_picture());
+            let owed = self.refresh.due().filter(|_| !matches!(self.freshness, Freshness::Asked(_)));
             let owed = owed.map(tokio::time::Instant::from_std);
             // With much of it waiting there is something on its way, which is taken or too slow: this ends.
             let may_hear = self.connection.output() <= MOST_OUTPUT;
@@ -262,7 +267,7 @@ impl Viewer<'_> {
                 0 => {}
                 // Answers are not kept waiting; a text is as good as a picture.
                 1..UNCOUNTED => self.lane.put([output]),
-                _ => self.put(vec![output], Instant::now()),
+                _ => drop(self.put(vec![output], Instant::now())),
             }
         }
         if !self.lane.is_empty() || self.encoding.is_some() || !self.flow.may_send() {
@@ -283,26 +288,21 @@ impl Viewer<'_> {
             self.cursor = Some(cursor);
             return;
         }
-        if self.awaits_picture() {
-            if matches!(self.freshness, Freshness::Unknown) {
-                self.freshness = Freshness::Asked(self.look.fresh().boxed());
-            }
+        if self.connection.wants_now() && !self.is_fresh() {
             return;
         }
         if newest.serial() > self.frame.serial() {
             self.show(newest);
         }
         let picture = self.picture();
-        let changes = self.connection.wanted(&picture);
-        let Some(wanted) = changes.or_else(|| self.connection.refresh(&picture, self.owed())) else {
-            return;
-        };
+        let Some((wanted, likeness)) = self.next(&picture) else { return };
+        self.refresh.turn(wanted.is_refresh());
         self.connection.begin(&wanted);
         let (studio, frame) = (self.studio.clone(), Arc::clone(&picture));
         let (class, areas, shared) = (wanted.class, wanted.areas.clone(), self.look.is_shared());
         let pixels = async move { studio.encode(&frame, class, areas, shared).await }.boxed();
         let began = Instant::now();
-        self.encoding = Some(Encoding { frame: picture, wanted, began, pixels });
+        self.encoding = Some(Encoding { frame: picture, wanted, began, likeness, pixels });
     }
 
     /// Has the pointer painted once a viewer has moved it, but for that viewer: it has its own there, if it draws one.
@@ -320,19 +320,44 @@ impl Viewer<'_> {
         if self.painting.is_some() { self.frame.painted() } else { Arc::clone(&self.frame) }
     }
 
-    /// Queues something that counts for what the viewer has in flight.
-    fn put(&mut self, parts: Vec<Bytes>, now: Instant) {
+    /// Queues something that counts for what the viewer has in flight; the number of the fence behind it, where it answers them.
+    fn put(&mut self, parts: Vec<Bytes>, now: Instant) -> Option<u32> {
         let bytes = parts.iter().map(Bytes::len).sum();
         self.lane.put(parts);
-        if self.connection.answers_fences() {
-            let number = self.flow.sent(bytes, now);
-            self.lane.put([Bytes::from(self.connection.fence_behind(number))]);
+        let number = self.connection.answers_fences().then(|| self.flow.sent(bytes, now))?;
+        self.lane.put([Bytes::from(self.connection.fence_behind(number))]);
+        Some(number)
+    }
+
+    /// What is new, or what is owed, as much of it as leaves the line free for what may change next. That is only known to rest
+    /// when the picture is of now.
+    fn next(&mut self, picture: &Frame) -> Option<(Wanted, Likeness)> {
+        let changes = self.connection.wanted(picture).map(|changes| self.as_the_line_carries(changes));
+        let now = Instant::now();
+        if self.refresh.due().is_none_or(|due| due > now) {
+            return changes;
+        }
+        let lacking = picture.since(self.connection.seen());
+        let owed = self.refresh.now(self.flow.window().min(MOST_REFRESHED), now, &lacking);
+        match self.connection.refresh(picture, owed) {
+            None => changes,
+            Some(refresh) => self.is_fresh().then_some((refresh, Likeness::AsAsked)),
         }
     }
 
-    /// Whether nothing is sent before the picture is as new as what was asked for.
-    fn awaits_picture(&self) -> bool {
-        self.connection.wants_now() && !matches!(self.freshness, Freshness::Known)
+    fn as_the_line_carries(&self, mut changes: Wanted) -> (Wanted, Likeness) {
+        let asked = changes.class.quality;
+        changes.class.quality = asked.map(|level| self.quality.of(level, Instant::now()));
+        let likeness = if changes.class.quality == asked { Likeness::AsAsked } else { Likeness::Poor };
+        (changes, likeness)
+    }
+
+    /// Whether the picture is of now, or as new as when this was asked first.
+    fn is_fresh(&mut self) -> bool {
+        if matches!(self.freshness, Freshness::Unknown) {
+            self.freshness = Freshness::Asked(self.look.fresh().boxed());
+        }
+        matches!(self.freshness, Freshness::Known)
     }
 
     /// Goes on with a newer picture.
@@ -346,29 +371,32 @@ impl Viewer<'_> {
         self.frame = frame;
     }
 
-    /// What the viewer is to have as it is, as much of it as leaves the line free for what may change next.
-    fn owed(&self) -> Vec<Area> {
-        let now = Instant::now();
-        match self.refresh.due() {
-            Some(due) if due <= now => self.refresh.now(self.flow.window().min(MOST_REFRESHED), now),
-            _ => Vec::new(),
-        }
-    }
-
-    fn send(&mut self, pixels: Result<Vec<Encoded>, encode::Error>) -> Result<(), encode::Error> {
-        let Some(Encoding { frame, wanted, began, .. }) = self.encoding.take() else { return Ok(()) };
+    fn send(&mut self, pixels: Result<Vec<Encoded>, Arc<encode::Error>>) -> Result<(), Arc<encode::Error>> {
+        let Some(Encoding { frame, wanted, began, likeness, .. }) = self.encoding.take() else {
+            return Ok(());
+        };
         let pixels = pixels?;
         if wanted.is_resize() {
             self.refresh.reset(frame.width(), frame.height());
         }
         let now = Instant::now();
-        pixels.iter().for_each(|encoded| self.refresh.sent(encoded.area, encoded.exact, now));
+        wanted.moves.iter().for_each(|done| self.refresh.moved(done, now));
+        for encoded in &pixels {
+            let likeness = if encoded.exact { Likeness::Exact } else { likeness };
+            self.refresh.sent(encoded.area, likeness, now);
+        }
         self.freshness = Freshness::Unknown;
         let parts = self.connection.update(&frame, &wanted, &pixels);
         let bytes = parts.iter().map(Bytes::len).sum();
-        self.put(parts, now);
+        let number = self.put(parts, now);
+        if let Some(number) = number
+            && !wanted.is_refresh()
+            && pixels.iter().any(|encoded| !encoded.exact)
+        {
+            self.quality.sent(number, now);
+        }
         let update = Update { pixels: &pixels, bytes, began, quality: wanted.class.quality };
-        self.meter.sent(&update, self.connection.answers_fences().then_some(&self.flow), now);
+        self.meter.sent(&update, number.is_some().then_some(&self.flow), now);
         Ok(())
     }
 
@@ -391,10 +419,10 @@ impl Viewer<'_> {
                     self.resizing = Some(self.look.resize(size).boxed());
                 }
                 Said::Drawn(number) => {
-                    let (before, now) = (self.flow.in_flight(), Instant::now());
-                    self.flow.acknowledged(number, now);
+                    let now = Instant::now();
                     // A number that is not in flight says nothing.
-                    if self.flow.in_flight() < before {
+                    if let Some(drawn) = self.flow.acknowledged(number, now) {
+                        self.quality.drawn(number, drawn, now);
                         self.meter.drawn(&self.flow, now);
                     }
                 }
@@ -402,6 +430,7 @@ impl Viewer<'_> {
         }
         if !self.connection.answers_fences() {
             self.flow.reset();
+            self.quality.reset();
         }
         Ok(())
     }
@@ -438,7 +467,7 @@ async fn fresh(freshness: &mut Freshness) {
     }
 }
 
-async fn encoded(encoding: &mut Option<Encoding>) -> Result<Vec<Encoded>, encode::Error> {
+async fn encoded(encoding: &mut Option<Encoding>) -> Result<Vec<Encoded>, Arc<encode::Error>> {
     match encoding {
         Some(encoding) => (&mut encoding.pixels).await,
         None => std::future::pending().await,
