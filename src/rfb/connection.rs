@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::client_message::{Area, ClientMessage, Screen};
 use super::client_parser::ClientParser;
 use super::clipboard::{self, Heard};
-use super::encode::{Class, Encoded};
+use super::encode::{Class, Encoded, ZrleStream};
 use super::encoding as enc;
 use super::error::DecodeError;
 use super::frame::{Frame, intersection};
@@ -111,6 +111,7 @@ pub struct Connection {
     request: Option<Request>,
     continuous: bool,
     announced: Announced,
+    zrle: ZrleStream,
     /// What was copied on the display, for when the viewer asks for it.
     text: Option<Arc<str>>,
     /// That text as the viewer is handed it, once it has asked; it may ask again for next to nothing.
@@ -161,6 +162,7 @@ impl Connection {
             request: None,
             continuous: false,
             announced: Announced::default(),
+            zrle: ZrleStream::default(),
             text: None,
             provided: None,
             asks_for_text: false,
@@ -487,7 +489,8 @@ impl Connection {
         (self.seen, self.overlay) = (wanted.seen, wanted.overlay);
         self.is_making = false;
         let head = (!head.is_empty()).then(|| Bytes::from(head));
-        head.into_iter().chain(pixels.iter().map(|encoded| encoded.bytes.clone())).collect()
+        let pixels = pixels.iter().flat_map(|encoded| self.zrle.parts(&encoded.bytes));
+        head.into_iter().chain(pixels).collect()
     }
 
     /// Rectangles without pixels; one that tells a size stands alone.

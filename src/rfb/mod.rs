@@ -46,9 +46,13 @@ mod region;
 pub mod resize;
 pub mod server_handshake;
 pub mod server_message;
+#[doc(hidden)]
+pub mod server_oracle;
 pub mod skim;
 mod skim_rect;
 pub mod still;
+#[doc(hidden)]
+pub mod test_viewer;
 pub mod viewer_filter;
 pub mod viewer_handshake;
 mod wire;

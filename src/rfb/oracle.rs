@@ -13,7 +13,7 @@ use crate::chunking::{pieces, split_input};
 const INIT: ServerInit = ServerInit { width: 640, height: 480, pixel_format: NATIVE };
 
 /// A fuzz input: a selector, and what [`split_input`] takes.
-fn select(data: &[u8]) -> (u8, Vec<usize>, &[u8]) {
+pub(super) fn select(data: &[u8]) -> (u8, Vec<usize>, &[u8]) {
     let Some((selector, rest)) = data.split_first().filter(|(_, rest)| !rest.is_empty()) else {
         return (0, Vec::new(), data);
     };
@@ -182,6 +182,8 @@ mod tests {
     use super::*;
     use crate::rfb::client_message::{Area, ClientMessage, PointerForm, Screen};
     use crate::rfb::pixel_format::PixelFormat;
+    use crate::rfb::server_oracle::{connection, formats, fuzz_connection, fuzz_encoder};
+    use crate::rfb::test_viewer::TestViewer;
 
     fn files(folder: &str) -> Vec<PathBuf> {
         let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(folder);
@@ -193,8 +195,10 @@ mod tests {
     #[test]
     fn the_seeds_of_the_fuzz_targets_hold() {
         type Target = (&'static str, usize, fn(&[u8]));
-        let targets: [Target; 3] = [
+        let targets: [Target; 5] = [
             ("rfb_client_messages", 14, fuzz_client_messages),
+            ("rfb_connection", 4, fuzz_connection),
+            ("rfb_encoder", 6, fuzz_encoder),
             ("rfb_handshake", 9, fuzz_handshake),
             ("rfb_skim", 8, fuzz_skim),
         ];
@@ -248,6 +252,49 @@ mod tests {
             if resizes {
                 assert_eq!((skimmer.screen().id, skimmer.screen().area.width), (0x6b8b_4567, 96), "{name}");
             }
+        }
+    }
+
+    #[test]
+    fn the_viewer_that_judges_our_encoders_reads_what_other_servers_sent() {
+        let canvas = |name: &str| {
+            let text = fs::read_to_string(
+                PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/vectors/rfb/{name}.hex")),
+            )
+            .unwrap();
+            // Where no other format is told, bytes R, G, B, X.
+            let format = match recorded_format(name) {
+                NATIVE => PixelFormat { shift: [0, 8, 16], ..NATIVE },
+                other => other,
+            };
+            let mut viewer = TestViewer::new(format, (96, 64));
+            text.lines()
+                .filter(|line| !line.starts_with('#'))
+                .for_each(|line| viewer.feed(&unhex(line)).unwrap_or_else(|fault| panic!("{name}: {fault}")));
+            assert!(viewer.is_between_messages(), "{name}");
+            (viewer.canvas().to_vec(), viewer.kinds)
+        };
+        // x11vnc paints its pointer where none was asked for.
+        let alike: [&[&str]; 3] = [
+            &["tigervnc_raw", "tigervnc_hextile", "tigervnc_zrle", "tigervnc_tight"],
+            &["x11vnc_raw", "x11vnc_tight"],
+            &["x11vnc_hextile", "x11vnc_zrle"],
+        ];
+        for names in alike {
+            let first = canvas(names[0]);
+            for name in names {
+                let (seen, kinds) = canvas(name);
+                assert!(seen == first.0, "{name} of {kinds:?} shows something else than {}", names[0]);
+                let kind = name.split_once('_').unwrap().1;
+                assert!(kind == "tight" || kinds.contains_key(kind), "{name} of {kinds:?}");
+            }
+        }
+        for name in ["tigervnc_tight_jpeg", "x11vnc_tight_jpeg"] {
+            let kinds = canvas(name).1;
+            assert!(kinds.contains_key("jpeg"), "{name} of {kinds:?}");
+        }
+        for name in ["tigervnc_hextile_16", "tigervnc_tight_8", "x11vnc_hextile_8", "x11vnc_tight_16"] {
+            canvas(name);
         }
     }
 
@@ -346,6 +393,37 @@ mod tests {
             cuts in cuts(),
         ) {
             skim(&bytes, &cuts);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn a_connections_answers_are_a_good_stream_whatever_the_viewer_says(
+            list in vec(prop::sample::select(vec![7, 16, 5, 0, 1, -26, -30, -254, -223, -308, -258, -316, -312, -313]), 0..8),
+            format in prop::sample::select(formats()),
+            messages in vec(message(), 0..6),
+            tail in vec(any::<u8>(), 0..20),
+            cuts in cuts(),
+        ) {
+            let all = Area { x: 0, y: 0, width: 100, height: 70 };
+            let start = [
+                ClientMessage::SetPixelFormat(format),
+                ClientMessage::SetEncodings(list),
+                ClientMessage::EnableContinuousUpdates { enable: true, area: all },
+            ];
+            let bytes = [encoded(&start), encoded(&messages), tail].concat();
+            connection(Access::ViewOnly, &bytes, &cuts);
+            connection(Access::Full, &bytes, &cuts);
+        }
+
+        #[test]
+        fn any_input_of_the_encoders_fuzz_target_holds(
+            head in any::<[u8; 8]>(),
+            paint in vec(any::<u8>(), 0..60),
+        ) {
+            fuzz_encoder(&[&head[..], &paint].concat());
         }
     }
 

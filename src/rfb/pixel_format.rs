@@ -1,5 +1,7 @@
 //! PIXEL_FORMAT (RFC 6143 §7.4).
 
+use std::ops::Range;
+
 use super::DecodeError;
 
 /// How a pixel is laid out on the wire.
@@ -101,6 +103,20 @@ impl PixelFormat {
             self.bits_per_pixel == 32 && self.depth == 24 && self.true_colour && self.max == [255; 3];
         if packed { 3 } else { self.pixel_bytes() }
     }
+
+    /// Which bytes of a PIXEL are a CPIXEL (RFC 6143 §7.7.5): of 32-bit pixels of depth 24 or less, those three that have all
+    /// the colours. Where the first as well as the last three have them, the first, as TigerVNC's viewer reads them.
+    pub fn compact_pixel(self) -> Range<usize> {
+        let colours = self.max.into_iter().zip(self.shift);
+        let used = colours.fold(0, |used, (max, shift)| used | u64::from(max) << shift);
+        let (low, high) = (used <= 0x00ff_ffff, used & 0xff == 0);
+        let (first, last) = if self.big_endian { (high, low) } else { (low, high) };
+        match self.bits_per_pixel == 32 && self.depth <= 24 && self.true_colour {
+            true if first => 0..3,
+            true if last => 1..4,
+            _ => 0..self.pixel_bytes().into(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -140,6 +156,21 @@ mod tests {
             bytes[position] = value;
             assert!(PixelFormat::from_viewer(bytes).is_err(), "byte {position} = {value}");
         }
+    }
+
+    #[test]
+    fn zrle_leaves_out_the_byte_of_a_pixel_that_has_no_colour() {
+        let format = PixelFormat::from_viewer(NOVNC).unwrap();
+        let high = PixelFormat { shift: [24, 16, 8], ..format };
+        let big_endian = |format| PixelFormat { big_endian: true, ..format };
+        assert_eq!([format, high].map(PixelFormat::compact_pixel), [0..3, 1..4]);
+        assert_eq!([big_endian(format), big_endian(high)].map(PixelFormat::compact_pixel), [1..4, 0..3]);
+        let spread = PixelFormat { shift: [24, 8, 0], ..format };
+        let deep = PixelFormat { depth: 32, ..format };
+        let middle = PixelFormat { max: [15; 3], shift: [8, 12, 16], ..format };
+        assert_eq!([spread, deep, middle].map(PixelFormat::compact_pixel), [0..4, 0..4, 0..3]);
+        let narrow = PixelFormat { bits_per_pixel: 16, depth: 12, max: [15; 3], shift: [0, 4, 8], ..format };
+        assert_eq!(narrow.compact_pixel(), 0..2);
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod native_input;
 mod native_moves;
 mod native_resize;
 mod native_screenshot;
+mod pixels;
 mod profiles;
 mod relay;
 mod sessions;

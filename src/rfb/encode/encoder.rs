@@ -4,12 +4,13 @@ use bytes::Bytes;
 use turbojpeg::{Image, PixelFormat as JpegFormat, Subsamp};
 
 use super::super::client_message::Area;
-use super::super::encoding::{RAW, TIGHT};
 use super::super::frame::{Frame, PIXEL};
 use super::class::{Class, Method};
+use super::hextile;
 use super::palette::{Content, Palette};
 use super::pixels::put_raw;
 use super::tight::{self, Deflate, Error, LONGEST};
+use super::zrle;
 
 /// JPEG quality and chroma subsampling by a viewer's quality level, as TigerVNC's server has them.
 const JPEG: [(i32, Subsamp); 10] = [
@@ -34,7 +35,7 @@ const SMALLEST_JPEG: usize = 256;
 pub struct Encoded {
     /// Which part of the screen it is.
     pub area: Area,
-    /// As they go to the viewer.
+    /// As they go to the viewer; by way of its [`super::ZrleStream`] where they may be ZRLE.
     pub bytes: Bytes,
     /// Whether the viewer has the very pixels then.
     pub exact: bool,
@@ -73,12 +74,24 @@ impl Encoder {
     pub fn encode(&mut self, frame: &Frame, area: Area, class: Class) -> Result<Encoded, Error> {
         frame.copy(area, &mut self.pixels);
         let mut out = Vec::with_capacity(64);
-        let number = if class.method == Method::Tight { TIGHT } else { RAW };
         out.extend([area.x, area.y, area.width, area.height].into_iter().flat_map(u16::to_be_bytes));
-        out.extend(number.to_be_bytes());
+        out.extend(class.method.number().to_be_bytes());
         let exact = match class.method {
             Method::Raw => {
                 put_raw(class.format, &self.pixels, &mut out);
+                true
+            }
+            Method::Hextile => {
+                let Self { palette, pixels, packed, .. } = self;
+                hextile::put(class.format, (pixels, area.width), palette, packed, &mut out);
+                true
+            }
+            Method::Zrle => {
+                let Self { palette, deflate, pixels, packed, .. } = self;
+                deflate.set(class.compression);
+                packed.clear();
+                zrle::put_tiles(class.format, (pixels, area.width), palette, packed);
+                zrle::put(packed, deflate, &mut out)?;
                 true
             }
             Method::Tight => self.tight(area, class, &mut out)?,

@@ -8,18 +8,22 @@
 //! | `pixels.rs` | pixels in the viewer's format |
 //! | `tight.rs` | Tight, each rectangle good without those before it |
 //! | `kind.rs` | what became of a rectangle, for those who count |
+//! | `zrle.rs`, `hextile.rs` | what viewers get that know no Tight, or like it less |
 //! | `encoder.rs` | all of it for one rectangle |
 //!
 //! **Invariant:** no rectangle refers to an earlier one, so that its bytes are good for every viewer of its class: each zlib
-//! stream is reset in the rectangle that uses it.
+//! stream of Tight is reset in the rectangle that uses it, and what ZRLE's one stream gets looks back at nothing. That stream
+//! has to be begun once for each viewer, which is all that [`ZrleStream`] does.
 
 mod class;
 mod encoder;
+mod hextile;
 mod kind;
 mod palette;
 mod pieces;
 mod pixels;
 mod tight;
+mod zrle;
 
 pub use class::{Class, Method};
 pub use encoder::{Encoded, Encoder};
@@ -27,6 +31,9 @@ pub use kind::RectangleKind;
 pub use pieces::{Piece, pieces};
 pub(super) use pixels::put_pixel;
 pub use tight::Error;
+pub use zrle::ZrleStream;
 
+#[cfg(test)]
+mod fallback_tests;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,7 @@
 //! Pixels as a viewer wants them.
 
+use std::ops::Range;
+
 use super::super::frame::PIXEL;
 use super::super::pixel_format::PixelFormat;
 
@@ -60,5 +62,48 @@ pub(super) fn put_tight(format: PixelFormat, pixels: &[u8], out: &mut Vec<u8>) {
         }));
     } else {
         put_raw(format, pixels, out);
+    }
+}
+
+/// Appends a CPIXEL (RFC 6143 §7.7.5) of the colour `0xRRGGBB`.
+pub(super) fn put_compact_pixel(format: PixelFormat, colour: u32, out: &mut Vec<u8>) {
+    let start = out.len();
+    put_pixel(format, colour, out);
+    let used = format.compact_pixel();
+    out.truncate(start + used.end);
+    out.drain(start..start + used.start);
+}
+
+/// Appends the colours `0xRRGGBB` as CPIXELs.
+pub(super) fn put_compact(format: PixelFormat, colours: &[u32], out: &mut Vec<u8>) {
+    out.reserve(colours.len() * format.compact_pixel().len());
+    let parts = colours.iter().map(|colour| colour.to_le_bytes());
+    match (format.compact_pixel(), format.big_endian, format.max, format.shift) {
+        (Range { start: 0, end: 3 }, false, [255, 255, 255], [16, 8, 0]) => {
+            out.extend(parts.flat_map(|[blue, green, red, _]| [blue, green, red]));
+        }
+        (Range { start: 0, end: 3 }, false, [255, 255, 255], [0, 8, 16]) => {
+            out.extend(parts.flat_map(|[blue, green, red, _]| [red, green, blue]));
+        }
+        _ => colours.iter().for_each(|colour| put_compact_pixel(format, *colour, out)),
+    }
+}
+
+/// Calls `each` with the pixels of every tile of `edge`×`edge`, fewer at the right and lower edges, and with its width; row by
+/// row, as Hextile and ZRLE have them.
+pub(super) fn for_each_tile(pixels: &[u8], width: u16, edge: usize, mut each: impl FnMut(&[u8], usize)) {
+    let width = usize::from(width);
+    let stride = (width * PIXEL).max(1);
+    let mut tile = Vec::with_capacity(edge * edge * PIXEL);
+    for band in pixels.chunks(stride * edge) {
+        for left in (0..width).step_by(edge) {
+            let across = edge.min(width - left);
+            tile.clear();
+            for row in band.chunks_exact(stride) {
+                let part = row.get(left * PIXEL..(left + across) * PIXEL);
+                tile.extend_from_slice(part.unwrap_or_default());
+            }
+            each(&tile, across);
+        }
     }
 }

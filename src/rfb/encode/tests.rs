@@ -247,7 +247,7 @@ fn what_a_viewer_lists_decides_its_class() {
     let expected = Class { format: RGBX, method: Method::Tight, quality: Some(6), compression: 2 };
     assert_eq!(Class::new(RGBX, &novnc), expected);
     assert_eq!(expected.lossless(), Class { quality: None, ..expected });
-    assert_eq!(Class::new(RGBX, &[16, 5, 0, -23]), class(RGBX, Method::Raw, None));
+    assert_eq!(Class::new(RGBX, &[16, 5, 0, -23]), class(RGBX, Method::Zrle, None));
     assert_eq!(Class::new(RGBX, &[7, -247, -32]), Class { quality: Some(0), compression: 9, ..expected });
     let palette = PixelFormat { bits_per_pixel: 8, depth: 8, max: [7, 7, 3], shift: [5, 2, 0], ..RGBX };
     assert_eq!(Class::new(palette, &novnc).quality, None, "JPEG needs 16 bits or more");

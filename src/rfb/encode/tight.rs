@@ -64,7 +64,15 @@ impl Deflate {
             out.extend_from_slice(data);
             return Ok(());
         }
-        let failed = || Error::Deflate(data.len());
+        let body = self.stream(data)?;
+        let body = (body.len() <= LONGEST).then_some(body).ok_or(Error::Deflate(data.len()))?;
+        put_length(body.len(), out);
+        out.extend_from_slice(body);
+        Ok(())
+    }
+
+    /// A zlib stream of `data`, begun anew and not ended.
+    pub(super) fn stream(&mut self, data: &[u8]) -> Result<&[u8], Error> {
         // What cannot be compressed grows by five bytes for each stored block of at least 16 KiB, and the flush.
         self.out.resize(data.len() + data.len() / 256 + 64, 0);
         self.compressor.reset();
@@ -73,13 +81,7 @@ impl Deflate {
         let (taken, length) = (self.compressor.total_in(), self.compressor.total_out());
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         let is_whole = done.is_ok() && usize::try_from(taken) == Ok(data.len()) && length < self.out.len();
-        if !is_whole {
-            return Err(failed());
-        }
-        let body = self.out.get(..length).filter(|body| body.len() <= LONGEST).ok_or_else(failed)?;
-        put_length(body.len(), out);
-        out.extend_from_slice(body);
-        Ok(())
+        self.out.get(..length).filter(|_| is_whole).ok_or(Error::Deflate(data.len()))
     }
 }
 
