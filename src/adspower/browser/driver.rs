@@ -152,6 +152,7 @@ struct Driver {
 impl Driver {
     async fn run(mut self, mut close_by: watch::Receiver<Option<Instant>>, token: CancellationToken) {
         let hold = tokio::select! {
+            biased;
             hold = hold(self.adspower.clone(), self.order.profile.clone(), self.status.clone()) => Some(hold),
             // The sender may be gone with its session, which is as good.
             _closed = close_by.wait_for(Option::is_some) => None,

@@ -12,6 +12,8 @@ use crate::rfb::figures::{Rate, Usual};
 use crate::rfb::flow::Flow;
 
 const KINDS: usize = RectangleKind::ALL.len();
+/// Of a rectangle that is a move: its header, and where it comes from.
+const COPY_RECT_BYTES: usize = 16;
 /// Seconds from an update to its being drawn, and back: a machine in the next room, or over a phone.
 const ROUND_TRIPS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0];
 /// Seconds for the pixels of an update.
@@ -148,6 +150,8 @@ pub struct Meter {
 
 /// An update that leaves.
 pub(super) struct Update<'a> {
+    /// Rectangles that are moves of what the viewer has.
+    pub(super) moves: usize,
     pub(super) pixels: &'a [Encoded],
     /// All of it.
     pub(super) bytes: usize,
@@ -174,8 +178,9 @@ impl Meter {
             figures.bytes = figures.bytes.saturating_add(bytes);
             figures.byte_rate.add(bytes, now);
             figures.quality = update.quality.or(figures.quality);
-            for encoded in update.pixels {
-                let kind = RectangleKind::of(&encoded.bytes);
+            let moves = std::iter::repeat_n((RectangleKind::CopyRect, COPY_RECT_BYTES), update.moves);
+            let pixels = update.pixels.iter().map(|it| (RectangleKind::of(&it.bytes), it.bytes.len()));
+            for (kind, length) in moves.chain(pixels) {
                 let each = RectangleKind::ALL.iter().zip(&mut figures.rectangles);
                 let counters = self.metrics.0.rectangles.iter().zip(&self.metrics.0.bytes);
                 for ((_, count), (rectangles, bytes)) in
@@ -183,7 +188,7 @@ impl Meter {
                 {
                     *count += 1;
                     rectangles.inc();
-                    bytes.inc_by(u64::try_from(encoded.bytes.len()).unwrap_or_default());
+                    bytes.inc_by(u64::try_from(length).unwrap_or_default());
                 }
             }
             match flow {
@@ -229,7 +234,7 @@ mod tests {
         let mut flow = Flow::default();
         let start = Instant::now();
         let pixels = [encoded(7, 0x90, 900), encoded(7, 0x80, 16), encoded(7, 0x90, 84)];
-        let update = Update { pixels: &pixels, bytes: 1004, began: start, quality: Some(6) };
+        let update = Update { moves: 0, pixels: &pixels, bytes: 1004, began: start, quality: Some(6) };
         let numbers: Vec<u32> = (0..3).map(|_| flow.sent(1004, start)).collect();
         (0..3).for_each(|_| meter.sent(&update, Some(&flow), start + 2 * MS));
         for number in &numbers[..2] {
@@ -263,9 +268,11 @@ mod tests {
     fn of_a_viewer_that_never_says_what_it_has_drawn_what_was_sent_counts() {
         let (meter, figures) = Meter::new(Metrics::register(&Registry::new()).unwrap());
         let now = Instant::now();
-        let update = Update { pixels: &[encoded(0, 0, 20)], bytes: 24, began: now, quality: None };
+        let update = Update { moves: 2, pixels: &[encoded(0, 0, 20)], bytes: 56, began: now, quality: None };
         meter.sent(&update, None, now);
         let seen = *figures.borrow();
-        assert_eq!((seen.updates, seen.bytes, seen.queue, seen.round_trip()), (1, 24, None, None));
+        assert_eq!((seen.updates, seen.bytes, seen.queue, seen.round_trip()), (1, 56, None, None));
+        let kinds = RectangleKind::ALL.into_iter().zip(seen.rectangles).filter(|(_, count)| *count > 0);
+        assert_eq!(kinds.collect::<Vec<_>>(), [(RectangleKind::Raw, 1), (RectangleKind::CopyRect, 2)]);
     }
 }

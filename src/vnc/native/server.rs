@@ -395,7 +395,13 @@ impl Viewer<'_> {
         {
             self.quality.sent(number, now);
         }
-        let update = Update { pixels: &pixels, bytes, began, quality: wanted.class.quality };
+        let update = Update {
+            moves: wanted.moves.len(),
+            pixels: &pixels,
+            bytes,
+            began,
+            quality: wanted.class.quality,
+        };
         self.meter.sent(&update, number.is_some().then_some(&self.flow), now);
         Ok(())
     }

@@ -109,7 +109,8 @@ fn novnc_shows_the_very_pixels_in_every_encoding() {
         (&[5, 0], &["hextile"]),
         (&[16, 0], &["zrle"]),
         (&[7, 0], &["tight"]),
-        (&[7, 0, -26], &["jpeg", "tight"]),
+        // And what only moved as a move.
+        (&[1, 7, 0, -26], &["jpeg", "tight"]),
     ];
     for (encodings, expected) in cases {
         let mut page = Page::open(&mut chromium, &stage, encodings, false);
