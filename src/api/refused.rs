@@ -184,7 +184,10 @@ impl Trouble {
             }
             Self::SingleSession => (503, ("single-session", "This host is there for one session alone.")),
             Self::StartFailed => (503, ("start-failed", "The session did not start.")),
-            Self::NotKept => (503, ("not-kept", "It is so, and not on disk yet: ask again until it is.")),
+            Self::NotKept => (
+                503,
+                ("not-kept", "It is so, and not on disk yet: ask again, with its handoff_id, until it is."),
+            ),
             Self::Unresponsive => (503, ("unresponsive", "The session manager does not answer.")),
             Self::NoSigningKey => (409, ("no-signing-key", "This host has no key to sign tokens with.")),
             Self::TooManyListeners => (429, ("too-many-listeners", "Too many listen to events already.")),

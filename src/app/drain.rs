@@ -46,9 +46,9 @@ pub(super) async fn end_sessions(
     deadline: Instant,
     report: Duration,
 ) {
-    let share = line.as_ref().map_or(Duration::ZERO, |_| report);
     let left = || deadline.saturating_duration_since(Instant::now()).saturating_sub(LAST_SHARE);
     let for_adspower = if adspower.is_some() { ADSPOWER_SHARE } else { Duration::ZERO };
+    let share = line.as_ref().map_or(Duration::ZERO, |_| report.min(left().saturating_sub(for_adspower)));
     manager.stop_all(left().saturating_sub(share + for_adspower)).await;
     if let Some(adspower) = adspower {
         adspower.stop(left().saturating_sub(share)).await;
@@ -106,6 +106,8 @@ pub(super) async fn stand_aside(
     watch: &mut Watch,
     scope: &mut Scope,
 ) -> (Result<Told, Error>, Instant) {
+    // The machine's notice ends the daemon, and not its session: it stays until it is stopped.
+    watch.only = None;
     let given = |notice: &Notice| Instant::now() + identity::budget(notice, drain_budget, SystemTime::now());
     let mut deadline = given(notice);
     let seconds = deadline.saturating_duration_since(Instant::now()).as_secs();

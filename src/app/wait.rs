@@ -1,9 +1,10 @@
 //! What a daemon listens to while it serves.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 
 use super::error::Error;
 use super::reload::Reloader;
@@ -64,6 +65,10 @@ fn outcome_of(record: SessionRecord) -> Result<(), Error> {
     }
 }
 
+/// From the beginning of the session's end to a daemon that goes without having seen all of it: what survives SIGKILL
+/// survives waiting.
+const MOST_ENDING: Duration = Duration::from_secs(60);
+
 /// The session that the daemon is there for, where it is to end with it.
 pub(super) struct OnlySession {
     pub(super) id: SessionId,
@@ -94,7 +99,14 @@ impl OnlySession {
             () = begins => {}
         }
         self.draining.send_replace(true);
-        ended.await
+        if let Ok(record) = timeout(MOST_ENDING, &mut ended).await {
+            return record;
+        }
+        // Its end is in its status by now.
+        match self.sessions.record(&self.id) {
+            Some(record) => record,
+            None => ended.await,
+        }
     }
 }
 

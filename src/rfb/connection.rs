@@ -423,10 +423,8 @@ impl Connection {
         if let Some(whole) = whole {
             areas = with(areas, intersection(whole, frame.area()));
         }
-        // One that has the pointer painted elsewhere, or has it or not and is to have it otherwise.
-        let moved = [self.overlay, frame.overlay()].into_iter().flatten();
-        for overlay in moved.filter(|_| !resize && self.overlay != frame.overlay()) {
-            areas = with(areas, intersection(overlay.area, frame.area()));
+        for area in self.stale_pointer(frame).filter(|_| !resize) {
+            areas = with(areas, intersection(area, frame.area()));
         }
         // A viewer that cannot be told of another size sees what of it fits.
         let areas: Vec<Area> = areas.into_iter().filter_map(|area| intersection(area, told)).collect();
@@ -438,6 +436,29 @@ impl Connection {
         let (seen, overlay) = if resize { (0, None) } else { (frame.serial(), frame.overlay()) };
         let grants = self.wish == Wish::Granted;
         Some(Wanted { moves, class, areas, seen, overlay, resize, grants, refresh: false })
+    }
+
+    /// Where the pointer is painted that is not there in `frame`, and where it is to be painted: for one that has it elsewhere, or
+    /// has it or not and is to have it otherwise.
+    fn stale_pointer(&self, frame: &Frame) -> impl Iterator<Item = Area> + use<> {
+        let is_stale = self.overlay != frame.overlay();
+        let both = [self.overlay, frame.overlay()].into_iter().flatten();
+        both.filter(move |_| is_stale).map(|overlay| overlay.area)
+    }
+
+    /// What of its screen the viewer has otherwise than `frame` has it: not to be made exact, since it is sent anew.
+    pub fn differing(&self, frame: &Frame) -> Vec<Area> {
+        let told = Area { x: 0, y: 0, width: self.size.0, height: self.size.1 };
+        let areas = frame.since(self.seen).into_iter().chain(self.stale_pointer(frame));
+        areas.filter_map(|area| intersection(area, told)).collect()
+    }
+
+    /// Notes that the viewer has `frame`, where nothing in it is new to it: it can be told of moves from there on.
+    pub fn note(&mut self, frame: &Frame) {
+        let is_same = (frame.width(), frame.height()) == self.size && self.overlay == frame.overlay();
+        if is_same && self.seen != 0 && frame.since(self.seen).is_empty() {
+            self.seen = frame.serial();
+        }
     }
 
     /// An update that sends a part of `frame` again, nearer than before. Only for a viewer that waits.

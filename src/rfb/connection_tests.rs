@@ -258,6 +258,9 @@ fn a_pointer_that_is_painted_elsewhere_or_no_more_is_drawn_over() {
     send(&mut viewer, &first, &wanted);
     assert_eq!(viewer.wanted(&first.painted()), None);
     let next = first.with_pointer(pointer(11));
+    // Sent anew, and so not to be made exact before.
+    assert_eq!(viewer.differing(&first.painted()), []);
+    assert_eq!(viewer.differing(&next.painted()), [area(10, 10, 2, 3), area(11, 10, 2, 3)]);
     let wanted = viewer.wanted(&next.painted()).unwrap();
     assert_eq!(wanted.areas, [area(11, 10, 2, 3), area(10, 10, 1, 3)]);
     send(&mut viewer, &next, &wanted);

@@ -23,6 +23,8 @@ use crate::{clock, errors};
 const BACKOFF: Backoff = Backoff { first: Duration::from_millis(100), max: Duration::from_secs(2) };
 /// What is old is looked for after each write, and so often without one.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60 * 60);
+/// What is read at a start and never again.
+const ASKED_ONCE: [&str; 2] = ["history", "profiles"];
 
 /// The file, or why there is none.
 #[derive(Debug)]
@@ -280,6 +282,10 @@ impl Writer {
                     // Opened anew it is whole, or is set aside; what lives is written again then.
                     self.close(error);
                     self.retry_at = Some(Instant::now());
+                } else if ASKED_ONCE.contains(&what) {
+                    // It was seen in health and is in the log; no later answer would take it back.
+                    self.unread.remove(what);
+                    self.publish();
                 }
             }
             Ok(_) if self.unread.remove(what).is_some() => self.publish(),

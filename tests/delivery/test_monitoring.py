@@ -47,6 +47,7 @@ network = "open"
 id = "s1"
 [display]
 size = "64x64"
+rfb = "x11vnc"
 [browser]
 program = "/bin/false"
 [adspower]

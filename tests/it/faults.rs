@@ -213,7 +213,7 @@ fn f17_a_profile_in_use_is_not_opened_a_second_time() {
     let _held = nix::fcntl::Flock::lock(lock, nix::fcntl::FlockArg::LockExclusiveNonblock).unwrap();
     let mut daemon = home.start();
     let status = daemon.wait_exit(READY);
-    assert_eq!(status.code(), Some(1));
+    assert_eq!(status.code(), Some(70), "the session that it is there for failed");
     assert!(daemon.log_text().contains("is in use by another session"), "{}", daemon.log_text());
     assert_no_leaks(&daemon);
 }

@@ -88,6 +88,20 @@ pub(super) struct Interest {
     /// Counts those who want to know that the picture is of now, and up to which of them that was so.
     pub(super) asked: Arc<watch::Sender<u64>>,
     pub(super) answered: Arc<watch::Sender<u64>>,
+    /// Viewers that have gone and may hold something: each once, until that is seen to.
+    pub(super) gone: Arc<watch::Sender<Vec<Seat>>>,
+}
+
+impl Interest {
+    /// Those that have gone since this was asked last.
+    pub(super) fn take_gone(&self) -> Vec<Seat> {
+        let mut gone = Vec::new();
+        self.gone.send_if_modified(|known| {
+            std::mem::swap(known, &mut gone);
+            false
+        });
+        gone
+    }
 }
 
 impl Screen {
@@ -108,6 +122,7 @@ impl Screen {
             painting: none(),
             asked: counter(),
             answered: counter(),
+            gone: Arc::default(),
         };
         let screen = Self {
             frame: frame.subscribe(),
@@ -149,6 +164,13 @@ pub struct Look {
     screen: Screen,
     seat: Seat,
     _counted: Counted,
+}
+
+impl Drop for Look {
+    fn drop(&mut self) {
+        // A viewer that is cut off says nothing any more, and may hold something.
+        self.screen.interest.gone.send_modify(|gone| gone.push(self.seat));
+    }
 }
 
 impl Look {

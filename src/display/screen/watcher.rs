@@ -34,6 +34,10 @@ const DAMAGE: u32 = 1;
 const WINDOW: u32 = 2;
 /// After something was drawn, for which programs may have moved the pointer, it is looked for no more often than this.
 const POINTER_INTERVAL: Duration = Duration::from_millis(100);
+/// Between two looks at a size that a program of the session has set.
+const SIZE_INTERVAL: Duration = Duration::from_millis(250);
+/// Acts of viewers in a row.
+const ACTS_AT_ONCE: usize = 16;
 /// Before a server that did not is tried again.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -74,8 +78,9 @@ struct Server {
     screen: Framebuffer,
     /// Width and height, no larger than the framebuffer.
     size: (u16, u16),
-    /// Whether it may be another one.
+    /// Whether it may be another one, and when that is looked at: a program can change it as often as it likes.
     is_resized: bool,
+    size_due: Instant,
     rows: Rows,
     motion: Motion,
     input: Input,
@@ -126,6 +131,8 @@ impl Watcher {
     async fn wait_for_server(&mut self) {
         let mut wished = self.resizing.watch();
         let mut asked = self.interest.asked.subscribe();
+        let mut gone = self.interest.gone.subscribe();
+        gone.mark_changed();
         loop {
             self.interest.answered.send_replace(*asked.borrow_and_update());
             self.resizing.forget();
@@ -133,6 +140,11 @@ impl Watcher {
                 biased;
                 Some((seat, act)) = self.inbox.recv() => {
                     let _nothing = self.lease.judge(seat, act, Instant::now().into_std());
+                }
+                _ = gone.changed(), if self.inbox.is_empty() => {
+                    for seat in self.interest.take_gone() {
+                        let _nothing = self.lease.judge(seat, Act::Leave, Instant::now().into_std());
+                    }
                 }
                 _ = wished.changed() => {}
                 _ = asked.changed() => {}
@@ -151,6 +163,8 @@ impl Watcher {
         let mut painting = self.interest.painting.subscribe();
         let mut asked = self.interest.asked.subscribe();
         let mut wished = self.resizing.watch();
+        let mut gone = self.interest.gone.subscribe();
+        gone.mark_changed();
         self.lease.open();
         loop {
             // Before those who look are counted: who looks on and then asks is told of damage from here on, and so of all of it.
@@ -193,12 +207,17 @@ impl Watcher {
                 }
                 Some((seat, act)) = self.inbox.recv() => {
                     self.act(server, seat, act).await?;
-                    while let Ok((seat, act)) = self.inbox.try_recv() {
+                    // Each may be a round trip, and the picture waits meanwhile.
+                    for _ in 1..ACTS_AT_ONCE {
+                        let Ok((seat, act)) = self.inbox.try_recv() else { break };
                         self.act(server, seat, act).await?;
                     }
                 }
+                // What a viewer did before it went comes first.
+                _ = gone.changed(), if self.inbox.is_empty() => self.leave(server).await?,
                 _ = wished.changed() => {}
                 () = sleep_until(wish_due.unwrap_or_else(Instant::now)), if wish_due.is_some() => {}
+                () = sleep_until(server.size_due), if server.is_resized => {}
                 // None of the senders goes before this task.
                 _ = looking.changed() => {}
                 _ = asked.changed() => {}
@@ -208,6 +227,13 @@ impl Watcher {
                 () = sleep_until(points.unwrap_or_else(Instant::now)), if points.is_some() => {}
             }
         }
+    }
+
+    async fn leave(&mut self, server: &mut Server) -> Result<(), Error> {
+        for seat in self.interest.take_gone() {
+            self.act(server, seat, Act::Leave).await?;
+        }
+        Ok(())
     }
 
     async fn act(&mut self, server: &mut Server, seat: Seat, act: Act) -> Result<(), Error> {
@@ -263,7 +289,8 @@ impl Watcher {
         if let Some(wish) = self.resizing.take(Instant::now()) {
             self.resize(server, wish).await?;
         }
-        if std::mem::take(&mut server.is_resized) {
+        if server.is_resized && server.size_due <= Instant::now() {
+            (server.is_resized, server.size_due) = (false, Instant::now() + SIZE_INTERVAL);
             let size = randr::size(&mut server.client, server.root).await?;
             self.show_size(server, size, false).await?;
         }
@@ -297,17 +324,24 @@ impl Watcher {
         let last = self.news.frame.borrow().serial();
         let blank = Frame::blank_after(width, height, last);
         let blank = if is_wished { blank.wished() } else { blank };
-        let frame = self.look(server, &blank)?.unwrap_or(blank);
+        let pointer = self.news.frame.borrow().pointer().cloned();
+        let blank = pointer.map_or(blank.clone(), |pointer| blank.with_pointer(pointer));
+        // Whoever comes later is told of damage all over.
+        let is_seen = *self.interest.looking.borrow() > 0;
+        let frame = if is_seen { self.look(server, &blank)?.unwrap_or(blank) } else { blank };
         self.news.frame.send_replace(Arc::new(frame));
         Ok(())
     }
 
     /// Publishes a frame if anything is different where something was drawn.
     fn take_frame(&self, server: &mut Server) -> Result<(), Error> {
+        let began = Instant::now();
         let before = Arc::clone(&self.news.frame.borrow());
         if let Some(frame) = self.look(server, &before)? {
             self.news.frame.send_replace(Arc::new(server.motion.follow(&before, frame)));
         }
+        // However large the screen, others have half of the thread at least.
+        server.due = server.due.max(Instant::now() + began.elapsed());
         Ok(())
     }
 
@@ -366,6 +400,7 @@ impl Server {
             unheard: Vec::new(),
             damage: None,
             due: Instant::now(),
+            size_due: Instant::now(),
             pointer_seen: Instant::now(),
             pointer_due: None,
         })

@@ -88,6 +88,17 @@ fn the_fallbacks_are_smaller_than_plain_pixels_where_there_is_something_to_save(
 }
 
 #[test]
+fn what_only_grows_when_it_is_compressed_is_sent_at_every_level() {
+    // The fastest level of zlib writes these with nine bits each.
+    let bright = painted(256, 256, |x, y| 0x90_90_90 | noise(11, x, y));
+    for method in [Method::Zrle, Method::Tight] {
+        for compression in [0, 1, 2, 9] {
+            shows(&bright, Class { compression, ..class(formats()[0], method) });
+        }
+    }
+}
+
+#[test]
 fn a_viewers_stream_takes_the_same_bytes_as_anybody_elses_wherever_it_is() {
     let class = class(formats()[1], Method::Zrle);
     let frames: Vec<Frame> =

@@ -73,8 +73,9 @@ impl Deflate {
 
     /// A zlib stream of `data`, begun anew and not ended.
     pub(super) fn stream(&mut self, data: &[u8]) -> Result<&[u8], Error> {
-        // What cannot be compressed grows by five bytes for each stored block of at least 16 KiB, and the flush.
-        self.out.resize(data.len() + data.len() / 256 + 64, 0);
+        // What cannot be compressed grows by five bytes for each stored block of at least 16 KiB, and the flush. The fastest level
+        // stores nothing: nine bits for each byte at the worst.
+        self.out.resize(data.len() + data.len() / 7 + 64, 0);
         self.compressor.reset();
         // Ended by a flush and not finished: some viewers take the end of a stream for an error.
         let done = self.compressor.compress(data, &mut self.out, FlushCompress::Sync);

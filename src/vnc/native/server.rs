@@ -295,7 +295,10 @@ impl Viewer<'_> {
             self.show(newest);
         }
         let picture = self.picture();
-        let Some((wanted, likeness)) = self.next(&picture) else { return };
+        let Some((wanted, likeness)) = self.next(&picture) else {
+            self.connection.note(&picture);
+            return;
+        };
         self.refresh.turn(wanted.is_refresh());
         self.connection.begin(&wanted);
         let (studio, frame) = (self.studio.clone(), Arc::clone(&picture));
@@ -334,10 +337,11 @@ impl Viewer<'_> {
     fn next(&mut self, picture: &Frame) -> Option<(Wanted, Likeness)> {
         let changes = self.connection.wanted(picture).map(|changes| self.as_the_line_carries(changes));
         let now = Instant::now();
-        if self.refresh.due().is_none_or(|due| due > now) {
+        // Who asks for pixels is answered with those.
+        if self.connection.wants_now() || self.refresh.due().is_none_or(|due| due > now) {
             return changes;
         }
-        let lacking = picture.since(self.connection.seen());
+        let lacking = self.connection.differing(picture);
         let owed = self.refresh.now(self.flow.window().min(MOST_REFRESHED), now, &lacking);
         match self.connection.refresh(picture, owed) {
             None => changes,
