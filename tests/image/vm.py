@@ -62,13 +62,14 @@ tell small-pids cat valetd-*/*/s1/pids.max
 ask() {{ curl -s --unix-socket /run/valetd/control.sock "http://localhost/v1/sessions/$1" | tr -d ' \\n'; }}
 for _ in $(seq 300); do ask small | grep -q '"state":"ready"' && break; sleep 1; done
 cd valetd-*/*/s1
-# A chosen victim, first a page's process and then the browser itself, and no memory for anybody until it is gone.
+# A chosen victim, first a page's process and then the browser itself: less memory, little by little, until it is gone.
 starve() {{
   echo 1000 >"/proc/$1/oom_score_adj"
-  timeout 60 sh -c 'echo 33554432 >memory.max' &
-  for _ in $(seq 60); do [ -d "/proc/$1" ] || break; sleep 1; done
+  for _ in $(seq 300); do
+    grep -qs '^State:.[RSD]' "/proc/$1/status" || break
+    echo $(($(cat memory.current) - 4194304)) >memory.max
+  done
   echo {MEMORY_BYTES} >memory.max
-  wait
 }}
 starve "$(grep -lze --type=renderer /proc/[0-9]*/cmdline | cut -d/ -f3 | grep -xf browser/cgroup.procs | head -n 1)"
 for _ in $(seq 60); do journalctl -u valetd -o cat | grep -q 'a tab crashed' && break; sleep 1; done
