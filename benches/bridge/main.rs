@@ -13,6 +13,8 @@ mod daemon;
 mod latency;
 mod memory;
 mod procstat;
+#[path = "../support/quantile.rs"]
+mod quantile;
 mod rate;
 mod report;
 mod session;
@@ -33,6 +35,7 @@ use backend::Backend;
 use client::Door;
 use daemon::Picture;
 use procstat::Tree;
+use quantile::quantile;
 use report::{Report, Row};
 use support::rest;
 use websockify::Websockify;
@@ -128,19 +131,4 @@ fn compare(args: &Args, report: &mut Report) -> Outcome<()> {
         }
     }
     Ok(())
-}
-
-/// The value at `share` (0 to 1) of the sorted samples; nearest rank.
-fn quantile(samples: &[f64], share: f64) -> f64 {
-    let mut sorted = samples.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let mut rank = 0.0;
-    let wanted = share * sorted.len() as f64;
-    for value in &sorted {
-        rank += 1.0;
-        if rank >= wanted {
-            return *value;
-        }
-    }
-    f64::NAN
 }

@@ -5,6 +5,8 @@
 
 mod client;
 mod daemon;
+#[path = "../support/quantile.rs"]
+mod quantile;
 #[path = "../support/mod.rs"]
 mod support;
 #[path = "../support/token.rs"]
@@ -19,6 +21,7 @@ use serde_json::json;
 
 use client::Client;
 use daemon::Daemon;
+use quantile::quantile;
 
 /// What goes wrong here is told to a person and ends the run.
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -182,19 +185,4 @@ fn report(ways: &[Way; 3]) -> bool {
     );
     println!("added at p50: {added:.3} ms (at most {MAX_ADDED_MS}): {}", verdict(added <= MAX_ADDED_MS));
     ratio >= MIN_RATIO && added <= MAX_ADDED_MS
-}
-
-/// The value at `share` (0 to 1) of the sorted samples; nearest rank.
-fn quantile(samples: &[f64], share: f64) -> f64 {
-    let mut sorted = samples.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let wanted = share * sorted.len() as f64;
-    let mut rank = 0.0;
-    for value in &sorted {
-        rank += 1.0;
-        if rank >= wanted {
-            return *value;
-        }
-    }
-    f64::NAN
 }

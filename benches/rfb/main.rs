@@ -11,6 +11,8 @@ mod measure;
 mod photo;
 #[path = "../bridge/procstat.rs"]
 mod procstat;
+#[path = "../support/quantile.rs"]
+mod quantile;
 mod report;
 mod scene;
 mod stacks;

@@ -6,7 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::procstat::sleeps;
-use crate::report::{Better, Row, quantile};
+use crate::quantile::quantile;
+use crate::report::{Better, Row};
 use crate::scene::{Painting, Scene, flipper};
 use crate::stacks::Stack;
 use crate::viewer::Viewer;

@@ -118,13 +118,3 @@ impl fmt::Display for Report {
 fn load() -> String {
     std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim().to_owned()
 }
-
-/// The value at `share` (0 to 1) of the samples; nearest rank.
-pub(crate) fn quantile(samples: &[f64], share: f64) -> f64 {
-    let mut sorted = samples.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let before = |rank: usize| f64::from(u32::try_from(rank).unwrap_or(u32::MAX));
-    let wanted = share * before(sorted.len());
-    let at = (0..sorted.len()).find(|rank| before(rank + 1) >= wanted);
-    at.and_then(|rank| sorted.get(rank)).copied().unwrap_or(f64::NAN)
-}

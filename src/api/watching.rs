@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::auth::Role;
 use crate::clock::unix_seconds;
 use crate::rfb::Access;
 use crate::session::{ScreenFigures, ViewerFigures, ViewerRecord};
@@ -80,12 +81,12 @@ pub(super) struct ScreenView {
 impl From<ViewerRecord> for ViewerView {
     fn from(record: ViewerRecord) -> Self {
         let role = match record.access {
-            Access::ViewOnly => "spectator",
-            Access::Full => "controller",
+            Access::ViewOnly => Role::Spectator,
+            Access::Full => Role::Controller,
         };
         Self {
             viewer: record.name,
-            role,
+            role: role.as_str(),
             since: unix_seconds(record.since),
             figures: record.figures.map(FiguresView::from),
         }

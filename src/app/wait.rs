@@ -71,10 +71,10 @@ const MOST_ENDING: Duration = Duration::from_secs(60);
 
 /// The session that the daemon is there for, where it is to end with it.
 pub(super) struct OnlySession {
-    pub(super) id: SessionId,
-    pub(super) created: SystemTime,
-    pub(super) sessions: Sessions,
-    pub(super) draining: watch::Sender<bool>,
+    id: SessionId,
+    created: SystemTime,
+    sessions: Sessions,
+    draining: watch::Sender<bool>,
 }
 
 impl OnlySession {

@@ -23,7 +23,7 @@ pub use body::Body;
 pub use client::{GetError, OpenError, get, open_websocket, send, send_for};
 pub use io::{Io, Listener, Peer, PeerAddress, listen};
 pub use metrics::Metrics;
-pub use names::{LookupError, Names};
+pub use names::Names;
 pub use problem::{Mistake, Place, Problem};
 pub use request::RequestId;
 pub use server::{Limits, Reply, Server, Upgrade, Upgraded, serve};

@@ -24,7 +24,7 @@ type Answer = Option<Result<Vec<SocketAddr>, String>>;
 
 /// Why there is no address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum LookupError {
+enum LookupError {
     /// The system's resolver has none.
     #[error("its name is not known: {0}")]
     Unknown(String),

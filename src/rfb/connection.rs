@@ -18,7 +18,7 @@ use super::painted::Overlay;
 use super::pixel_format::PixelFormat;
 use super::policy::{self, Access, Verdict};
 use super::refresh::Again;
-use super::region::with;
+use super::region::{around, with};
 use super::resize::{Reason, SizeStatus, Wish, is_one_screen};
 use super::server_message as message;
 
@@ -408,7 +408,7 @@ impl Connection {
             // It is told what there is then as the answer.
             return None;
         }
-        let told = Area { x: 0, y: 0, width: self.size.0, height: self.size.1 };
+        let told = self.screen().area;
         let whole = self.request.and_then(|request| request.whole).filter(|_| !resize);
         // A pointer that is painted would be moved along.
         let is_plain = self.overlay.is_none() && frame.overlay().is_none();
@@ -448,7 +448,7 @@ impl Connection {
 
     /// What of its screen the viewer has otherwise than `frame` has it: not to be made exact, since it is sent anew.
     pub fn differing(&self, frame: &Frame) -> Vec<Area> {
-        let told = Area { x: 0, y: 0, width: self.size.0, height: self.size.1 };
+        let told = self.screen().area;
         let areas = frame.since(self.seen).into_iter().chain(self.stale_pointer(frame));
         areas.filter_map(|area| intersection(area, told)).collect()
     }
@@ -565,12 +565,4 @@ impl Connection {
         message::fence(message::FENCE_REQUEST | message::FENCE_BLOCK_BEFORE, &number.to_be_bytes(), &mut out);
         out
     }
-}
-
-/// The smallest area with both in it; a viewer's may reach beyond any screen.
-fn around(one: Area, other: Area) -> Area {
-    let (x, y) = (one.x.min(other.x), one.y.min(other.y));
-    let right = one.x.saturating_add(one.width).max(other.x.saturating_add(other.width));
-    let bottom = one.y.saturating_add(one.height).max(other.y.saturating_add(other.height));
-    Area { x, y, width: right - x, height: bottom - y }
 }

@@ -42,7 +42,7 @@ pub mod pixel_format;
 pub mod policy;
 pub mod quality;
 pub mod refresh;
-mod region;
+pub mod region;
 pub mod resize;
 pub mod server_handshake;
 pub mod server_message;

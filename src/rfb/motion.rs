@@ -12,7 +12,7 @@ use memchr::memmem::Finder;
 use super::client_message::Area;
 use super::frame::{Frame, PIXEL, intersection};
 use super::history::Move;
-use super::region::{pixels, without};
+use super::region::{around, pixels, without};
 
 /// Pixels below which a change is as well sent anew.
 const WORTH: u64 = 16 << 10;
@@ -87,14 +87,6 @@ impl Motion {
     }
 }
 
-fn around(areas: &[Area]) -> Area {
-    let left = areas.iter().map(|area| area.x).min().unwrap_or(0);
-    let top = areas.iter().map(|area| area.y).min().unwrap_or(0);
-    let right = areas.iter().map(|area| area.x + area.width).max().unwrap_or(0);
-    let bottom = areas.iter().map(|area| area.y + area.height).max().unwrap_or(0);
-    Area { x: left, y: top, width: right - left, height: bottom - top }
-}
-
 /// Around those of `areas` that lie near each other and have the most pixels: a clock in a corner is none of a window's business.
 pub(super) fn largest(areas: &[Area], screen: Area) -> Area {
     let mut groups: Vec<(Area, u64)> = Vec::new();
@@ -104,7 +96,7 @@ pub(super) fn largest(areas: &[Area], screen: Area) -> Area {
         groups.retain(|(group, more)| {
             let is_apart = intersection(*group, near).is_none();
             if !is_apart {
-                (whole, count) = (around(&[whole, *group]), count + more);
+                (whole, count) = (around(whole, *group), count + more);
             }
             is_apart
         });

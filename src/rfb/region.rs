@@ -24,6 +24,15 @@ pub(super) fn without(area: Area, hole: Area) -> Vec<Area> {
     parts.into_iter().filter(|part| part.width > 0 && part.height > 0).collect()
 }
 
+/// The smallest area with both in it; a viewer's may reach beyond any screen.
+pub fn around(one: Area, other: Area) -> Area {
+    let end = |from: u16, length: u16| from.saturating_add(length);
+    let (x, y) = (one.x.min(other.x), one.y.min(other.y));
+    let right = end(one.x, one.width).max(end(other.x, other.width));
+    let bottom = end(one.y, one.height).max(end(other.y, other.height));
+    Area { x, y, width: right - x, height: bottom - y }
+}
+
 /// How many pixels `areas` have, which do not overlap.
 pub(super) fn pixels(areas: &[Area]) -> u64 {
     areas.iter().map(|area| u64::from(area.width) * u64::from(area.height)).sum()

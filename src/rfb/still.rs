@@ -1,4 +1,4 @@
-//! A frame as a file, for whoever wants one moment and not a stream. The pointer is not in it, since no frame has it.
+//! A frame as a file, for whoever wants one moment and not a stream.
 
 use std::fmt;
 

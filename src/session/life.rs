@@ -385,7 +385,7 @@ impl Life {
             activity: Arc::new(Activity::new(Instant::now())),
             culprit: OnceLock::new(),
         });
-        let session = Session { inner: Arc::clone(&inner) };
+        let session = Session { inner };
         let chronicle = Chronicle { session: session.clone(), teller: self.teller.clone(), entry };
         // Before its processes, which are entered beneath it.
         chronicle.tell(Happening::Created(warmth));

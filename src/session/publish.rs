@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::events::Happening;
 use super::ledger::Entry;
 use super::record::{End, SessionRecord};
-use super::status::{Component, ComponentStatus, SessionState, SessionStatus};
+use super::status::{BROWSER, Component, ComponentStatus, SessionState, SessionStatus};
 use super::telling::Teller;
 use super::viewer::Session;
 use crate::browser::CrashReason;
@@ -126,7 +126,7 @@ fn newly_failing(before: SessionState, known: Option<&Component>, component: &Co
 
 /// Counts and tells of crashed tabs.
 pub(super) struct TabCrashes {
-    pub(super) chronicle: Chronicle,
+    chronicle: Chronicle,
     /// Of the browser by its pid: the out-of-memory killer's count in its cell, as it was at the last crash.
     kills: (u32, u64),
 }
@@ -152,7 +152,7 @@ impl TabCrashes {
     /// is a SIGKILL.
     fn is_kernels_doing(&mut self) -> bool {
         let components = self.chronicle.session.status().components;
-        let browser = components.iter().find(|component| component.name == "browser");
+        let browser = components.iter().find(|component| component.name == BROWSER);
         let Some(pid) = browser.and_then(|browser| browser.pid) else { return false };
         let Some(facts) = cgroup::dir_of(pid).ok().and_then(|dir| cgroup::oom(&dir)) else { return false };
         // A browser that was started again has a cell of its own, with a count of its own.

@@ -35,7 +35,7 @@ pub enum ScreenshotError {
 }
 
 impl Session {
-    /// The screen as it is now, without the pointer, which is not part of any frame.
+    /// The screen as it is now, without the pointer.
     ///
     /// # Errors
     /// See [`ScreenshotError`].

@@ -270,22 +270,19 @@ impl Writer {
     /// Gives an answer. A file that is open and cannot be read is one that fails.
     fn give<T>(&mut self, what: &'static str, reply: Reply<T>, outcome: Result<T, StoreError>) {
         match &outcome {
-            Err(error @ StoreError::Read(_)) => {
-                let reason = errors::chain(error);
-                if self.unread.insert(what, reason.clone()).is_none() {
+            Err(error @ StoreError::Read(source)) => {
+                let (reason, is_spoilt) = (errors::chain(error), is_corrupt(source));
+                // Until a later answer or another file takes it back: of what is asked once, that might be never.
+                let stands = is_spoilt || !ASKED_ONCE.contains(&what);
+                let is_known = stands && self.unread.insert(what, reason.clone()).is_some();
+                if !is_known {
                     tracing::warn!(what, error = reason, "the state file cannot be read");
                 }
                 self.publish();
-                if let StoreError::Read(error) = error
-                    && is_corrupt(error)
-                {
+                if is_spoilt {
                     // Opened anew it is whole, or is set aside; what lives is written again then.
-                    self.close(error);
+                    self.close(source);
                     self.retry_at = Some(Instant::now());
-                } else if ASKED_ONCE.contains(&what) {
-                    // It was seen in health and is in the log; no later answer would take it back.
-                    self.unread.remove(what);
-                    self.publish();
                 }
             }
             Ok(_) if self.unread.remove(what).is_some() => self.publish(),

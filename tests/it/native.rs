@@ -14,48 +14,16 @@ use vnc::{PixelFormat, VncConnector, VncEncoding, VncEvent, X11Event};
 use x11rb::connection::Connection as _;
 use x11rb::protocol::Event;
 use x11rb::protocol::xproto::{
-    ConnectionExt as _, CreateGCAux, CreateWindowAux, EventMask, ImageFormat, InputFocus, Rectangle,
-    WindowClass,
+    ConnectionExt as _, CreateGCAux, CreateWindowAux, EventMask, InputFocus, Rectangle, WindowClass,
 };
 use x11rb::wrapper::ConnectionExt as _;
 
-use super::support::daemon::{Daemon, send};
+use super::support::daemon::send;
+use super::support::native::{HEIGHT, PATIENCE, WIDTH, daemon, display_after, paint, viewer};
 use super::support::tokens::token;
 use super::support::viewer::{Viewer, key, pointer};
 use super::support::wait_for;
 use super::support::x::Display;
-
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-pub(crate) const WIDTH: u16 = 320;
-pub(crate) const HEIGHT: u16 = 240;
-
-/// A display without a browser.
-const NATIVE: &str = r#"
-    [display]
-    rfb = "native"
-    size = "320x240"
-    [browser]
-    enabled = false
-"#;
-
-pub(crate) fn daemon() -> Daemon {
-    let mut daemon = Daemon::start(NATIVE);
-    daemon.wait_ready();
-    daemon
-}
-
-pub(crate) fn viewer(daemon: &mut Daemon, role: &str) -> Viewer {
-    let gateway = daemon.gateway();
-    Viewer::connect(gateway, "s1", &token(role, 600)).unwrap()
-}
-
-/// Red, green and blue of all pixels, as the X server itself tells.
-pub(crate) fn truth(display: &Display) -> Vec<[u8; 3]> {
-    let x = display.connection();
-    let root = x.setup().roots[0].root;
-    let image = x.get_image(ImageFormat::Z_PIXMAP, root, 0, 0, WIDTH, HEIGHT, !0).unwrap().reply().unwrap();
-    image.data.chunks(4).map(|pixel| [pixel[2], pixel[1], pixel[0]]).collect()
-}
 
 fn seen(viewer: &mut Viewer) -> Vec<[u8; 3]> {
     viewer.pixels(0, 0, WIDTH, HEIGHT).iter().map(|pixel| [pixel[2], pixel[1], pixel[0]]).collect()
@@ -66,7 +34,7 @@ fn sees_the_truth(viewer: &mut Viewer, display: &Display) {
     let mut last = String::new();
     let end = std::time::Instant::now() + PATIENCE;
     while std::time::Instant::now() < end {
-        let (seen, truth) = (seen(viewer), truth(display));
+        let (seen, truth) = (seen(viewer), display.picture());
         if seen == truth {
             return;
         }
@@ -210,12 +178,7 @@ fn f1_a_viewer_stays_over_a_restart_of_its_display_and_gets_the_new_picture() {
     sees_the_truth(&mut viewer, &before);
     let xvfb = daemon.service_pid("xvfb");
     send(xvfb, Signal::SIGKILL);
-    wait_for("another X server", PATIENCE, || {
-        let session = &daemon.control("/v1/status")["sessions"][0];
-        let is_other = session["components"][0]["pid"].as_i64()? != i64::from(xvfb);
-        (is_other && session["state"] == "ready").then_some(())
-    });
-    let after = Display::of(&mut daemon);
+    let after = display_after(&mut daemon, xvfb);
     after.fill(30, 30, 60, 60, 0x00ab_cdef);
     sees_the_truth(&mut viewer, &after);
     viewer.send(&pointer(0, 123, 45));
@@ -298,20 +261,13 @@ async fn vnc_rs_sees_the_very_pixels_after_much_was_drawn() {
         let client = timeout(PATIENCE, client.try_start()).await.unwrap().unwrap().finish().unwrap();
         draw_much(&display);
         let mut canvas = vec![[1, 2, 3]; usize::from(WIDTH) * usize::from(HEIGHT)];
-        let expected = truth(&display);
+        let expected = display.picture();
         let painted = async {
             while canvas != expected {
                 client.input(X11Event::Refresh).await.unwrap();
                 while let Some(event) = client.poll_event().await.unwrap() {
-                    if let VncEvent::RawImage(rect, data) = event {
-                        for (index, pixel) in data.chunks_exact(4).enumerate() {
-                            let (column, row) =
-                                (index % usize::from(rect.width), index / usize::from(rect.width));
-                            let at = (usize::from(rect.y) + row) * usize::from(WIDTH)
-                                + usize::from(rect.x)
-                                + column;
-                            canvas[at] = [pixel[2], pixel[1], pixel[0]];
-                        }
+                    if let VncEvent::RawImage(to, data) = event {
+                        paint(&mut canvas, WIDTH, to, &data);
                     }
                 }
                 tokio::time::sleep(Duration::from_millis(10)).await;

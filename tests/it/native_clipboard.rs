@@ -15,26 +15,12 @@ use x11rb::protocol::xproto::{
 use x11rb::rust_connection::RustConnection;
 use x11rb::wrapper::ConnectionExt as _;
 
-use super::support::daemon::Daemon;
-use super::support::tokens::token;
-use super::support::viewer::Viewer;
+use super::support::native::{PATIENCE, daemon, viewer};
 use super::support::wait_for;
 use super::support::x::{Display, tell_requestor};
 
-const NATIVE: &str = "[display]\nrfb = \"native\"\n[browser]\nenabled = false";
-const PATIENCE: Duration = Duration::from_secs(30);
 /// More than goes into one property.
 const LARGE: usize = 300_000;
-
-fn daemon() -> Daemon {
-    let mut daemon = Daemon::start(NATIVE);
-    daemon.wait_ready();
-    daemon
-}
-
-fn viewer(daemon: &mut Daemon, role: &str) -> Viewer {
-    Viewer::connect(daemon.gateway(), "s1", &token(role, 600)).unwrap()
-}
 
 fn atom(x: &RustConnection, name: &str) -> u32 {
     x.intern_atom(false, name.as_bytes()).unwrap().reply().unwrap().atom

@@ -1,24 +1,11 @@
 //! What viewers of a display that the daemon serves itself are sent, as the daemon's own figures have it.
 
-use std::time::Duration;
-
 use serde_json::Value;
 
 use super::support::daemon::Daemon;
-use super::support::tokens::token;
-use super::support::viewer::Viewer;
+use super::support::native::{HEIGHT, PATIENCE, WIDTH, daemon, viewer};
 use super::support::wait_for;
 use super::support::x::Display;
-
-const PATIENCE: Duration = Duration::from_secs(30);
-
-const NATIVE: &str = r#"
-    [display]
-    rfb = "native"
-    size = "320x240"
-    [browser]
-    enabled = false
-"#;
 
 fn watching(daemon: &Daemon) -> Vec<Value> {
     daemon.control("/v1/status")["sessions"][0]["watching"].as_array().unwrap().clone()
@@ -33,16 +20,14 @@ fn metric(daemon: &mut Daemon, name: &str) -> f64 {
 
 #[test]
 fn a_viewer_s_updates_are_counted_as_it_gets_them_and_it_is_forgotten_when_it_goes() {
-    let mut daemon = Daemon::start(NATIVE);
-    daemon.wait_ready();
+    let mut daemon = daemon();
     assert_eq!(watching(&daemon), Vec::<Value>::new());
     // A black screen is no news.
     let display = Display::of(&mut daemon);
-    display.fill(0, 0, 320, 240, 0x0012_ab34);
-    let gateway = daemon.gateway();
-    let mut viewer = Viewer::connect(gateway, "s1", &token("spectator", 600)).unwrap();
+    display.fill(0, 0, WIDTH, HEIGHT, 0x0012_ab34);
+    let mut viewer = viewer(&mut daemon, "spectator");
     for _ in 0..3 {
-        viewer.pixels(0, 0, 320, 240);
+        viewer.pixels(0, 0, WIDTH, HEIGHT);
     }
     let seen = &watching(&daemon)[0];
     // Each is four bytes of head, and two rectangles since a piece is no wider than 256 pixels.
@@ -66,10 +51,8 @@ fn a_viewer_s_updates_are_counted_as_it_gets_them_and_it_is_forgotten_when_it_go
 
 #[test]
 fn what_a_viewer_says_that_it_has_drawn_gives_its_round_trip_and_empties_its_queue() {
-    let mut daemon = Daemon::start(NATIVE);
-    daemon.wait_ready();
-    let gateway = daemon.gateway();
-    let mut viewer = Viewer::connect(gateway, "s1", &token("controller", 600)).unwrap();
+    let mut daemon = daemon();
+    let mut viewer = viewer(&mut daemon, "controller");
     // Raw and fences; then all of the screen.
     viewer.send(&[2, 0, 0, 2, 0, 0, 0, 0, 0xff, 0xff, 0xfe, 0xc8, 3, 0, 0, 0, 0, 0, 1, 64, 0, 240]);
     assert_eq!(viewer.read(9), [248, 0, 0, 0, 0x80, 0, 0, 0, 0], "the server knows fences");
@@ -102,13 +85,11 @@ fn what_a_viewer_says_that_it_has_drawn_gives_its_round_trip_and_empties_its_que
 
 #[test]
 fn nothing_is_looked_at_while_nobody_looks() {
-    let mut daemon = Daemon::start(NATIVE);
-    daemon.wait_ready();
+    let mut daemon = daemon();
     let display = Display::of(&mut daemon);
-    let gateway = daemon.gateway();
-    let mut viewer = Viewer::connect(gateway, "s1", &token("spectator", 600)).unwrap();
-    viewer.pixels(0, 0, 320, 240);
-    drop(viewer);
+    let mut first = viewer(&mut daemon, "spectator");
+    first.pixels(0, 0, WIDTH, HEIGHT);
+    drop(first);
     wait_for("nobody to watch", PATIENCE, || watching(&daemon).is_empty().then_some(()));
     let before = metric(&mut daemon, "valetd_display_capture_seconds_count");
     assert!(before >= 1.0, "{before}");
@@ -116,8 +97,8 @@ fn nothing_is_looked_at_while_nobody_looks() {
         display.fill(0, 0, 100, 100, colour * 1000);
     }
     // Once somebody looks again, the display is looked at once more, and was not meanwhile.
-    let mut viewer = Viewer::connect(gateway, "s1", &token("spectator", 600)).unwrap();
-    viewer.pixels(0, 0, 320, 240);
+    let mut second = viewer(&mut daemon, "spectator");
+    second.pixels(0, 0, WIDTH, HEIGHT);
     let after = metric(&mut daemon, "valetd_display_capture_seconds_count");
     assert!(after > before && after <= before + 3.0, "{before}, then {after}");
 }

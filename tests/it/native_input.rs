@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::sys::signal::Signal;
 use x11rb::connection::Connection as _;
@@ -17,19 +17,11 @@ use x11rb::protocol::xproto::{
 use x11rb::wrapper::ConnectionExt as _;
 
 use super::support::daemon::{Daemon, send};
-use super::support::tokens::token;
+use super::support::native::{PATIENCE, daemon, viewer};
 use super::support::viewer::{Viewer, key, pointer};
 use super::support::wait_for;
 use super::support::x::Display;
 
-const NATIVE: &str = r#"
-    [display]
-    rfb = "native"
-    size = "320x240"
-    [browser]
-    enabled = false
-"#;
-const PATIENCE: Duration = Duration::from_secs(30);
 const RAW: i32 = 0;
 const LED_STATE: i32 = -261;
 const EXTENDED_MOUSE: i32 = -316;
@@ -37,14 +29,8 @@ const VMWARE_CURSOR: i32 = 0x574d_5664;
 const CAPS_LOCK: u32 = 0xffe5;
 const NUM_LOCK: u32 = 0xff7f;
 
-fn daemon() -> Daemon {
-    let mut daemon = Daemon::start(NATIVE);
-    daemon.wait_ready();
-    daemon
-}
-
 fn controller(daemon: &mut Daemon) -> Viewer {
-    Viewer::connect(daemon.gateway(), "s1", &token("controller", 600)).unwrap()
+    viewer(daemon, "controller")
 }
 
 /// The display's variables, for programs of a test.
@@ -203,7 +189,7 @@ struct Onlooker {
 
 impl Onlooker {
     fn new(daemon: &mut Daemon, role: &str, encodings: &[i32]) -> Self {
-        let mut viewer = Viewer::connect(daemon.gateway(), "s1", &token(role, 600)).unwrap();
+        let mut viewer = viewer(daemon, role);
         let mut message = vec![2, 0, 0, u8::try_from(encodings.len()).unwrap()];
         message.extend(encodings.iter().flat_map(|number| number.to_be_bytes()));
         viewer.send(&message);

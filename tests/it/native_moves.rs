@@ -8,7 +8,8 @@ use vnc::{PixelFormat, VncConnector, VncEncoding, VncEvent, X11Event};
 use x11rb::protocol::xproto::{ConnectionExt as _, CreateGCAux, ImageFormat};
 use x11rb::wrapper::ConnectionExt as _;
 
-use super::native::{HEIGHT, PATIENCE, WIDTH, daemon, stream, truth, viewer};
+use super::native::stream;
+use super::support::native::{HEIGHT, PATIENCE, WIDTH, daemon, paint, viewer};
 use super::support::x::Display;
 
 /// The display with noise on it, in rows that scroll.
@@ -83,7 +84,7 @@ async fn vnc_rs_has_the_very_pixels_of_a_page_that_scrolls() {
     let mut canvas = vec![[1, 2, 3]; width * usize::from(HEIGHT)];
     let (mut moves, mut rounds) = (0, 0);
     let followed = async {
-        while rounds < 60 || canvas != truth(&display) {
+        while rounds < 60 || canvas != display.picture() {
             if rounds < 60 {
                 page.scroll();
                 page.draw(HEIGHT - 16);
@@ -92,14 +93,7 @@ async fn vnc_rs_has_the_very_pixels_of_a_page_that_scrolls() {
             client.input(X11Event::Refresh).await.unwrap();
             while let Some(event) = client.poll_event().await.unwrap() {
                 match event {
-                    VncEvent::RawImage(to, data) => {
-                        for (index, pixel) in data.chunks_exact(4).enumerate() {
-                            let (column, row) =
-                                (index % usize::from(to.width), index / usize::from(to.width));
-                            let at = (usize::from(to.y) + row) * width + usize::from(to.x) + column;
-                            canvas[at] = [pixel[2], pixel[1], pixel[0]];
-                        }
-                    }
+                    VncEvent::RawImage(to, data) => paint(&mut canvas, WIDTH, to, &data),
                     VncEvent::Copy(to, from) => {
                         moves += 1;
                         let before = canvas.clone();
@@ -120,7 +114,7 @@ async fn vnc_rs_has_the_very_pixels_of_a_page_that_scrolls() {
     assert!(
         in_time.is_ok(),
         "{} wrong pixels",
-        canvas.iter().zip(&truth(&display)).filter(|(is, should)| is != should).count()
+        canvas.iter().zip(&display.picture()).filter(|(is, should)| is != should).count()
     );
     assert!(moves > 5, "{moves} moves");
     client.close().await.unwrap();

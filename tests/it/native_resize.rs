@@ -1,6 +1,6 @@
 //! The size of the display, as controllers ask for it and everybody hears of it.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -8,18 +8,18 @@ use x11rb::connection::Connection as _;
 use x11rb::protocol::Event;
 use x11rb::protocol::randr::ConnectionExt as _;
 use x11rb::protocol::xproto::{
-    ChangeWindowAttributesAux, ConnectionExt as _, CreateWindowAux, EventMask, ImageFormat, WindowClass,
+    ChangeWindowAttributesAux, ConnectionExt as _, CreateWindowAux, EventMask, WindowClass,
 };
 use x11rb::wrapper::ConnectionExt as _;
 
 use super::support::automation::Automation;
 use super::support::daemon::{Daemon, READY, send};
+use super::support::native::{PATIENCE, display_after, viewer};
 use super::support::tokens::token;
 use super::support::viewer::{Viewer, pointer};
 use super::support::wait_for;
 use super::support::x::Display;
 
-const PATIENCE: Duration = Duration::from_secs(30);
 const EXTENDED_DESKTOP_SIZE: i32 = -308;
 const DESKTOP_SIZE: i32 = -223;
 
@@ -53,7 +53,7 @@ struct Canvas {
 
 impl Canvas {
     fn new(daemon: &mut Daemon, role: &str, sizes: &[i32]) -> Self {
-        let mut viewer = Viewer::connect(daemon.gateway(), "s1", &token(role, 600)).unwrap();
+        let mut viewer = viewer(daemon, role);
         let mut hello = vec![2, 0, 0, u8::try_from(sizes.len() + 1).unwrap(), 0, 0, 0, 0];
         hello.extend(sizes.iter().flat_map(|number| number.to_be_bytes()));
         viewer.send(&hello);
@@ -158,8 +158,8 @@ impl Canvas {
     /// Looks on until it has the very pixels of the display.
     fn sees_the_truth(&mut self, display: &Display) {
         let end = Instant::now() + PATIENCE;
-        while (self.size, &self.pixels) != (size_of(display), &truth(display)) {
-            assert!(Instant::now() < end, "{:?} of {:?} is not what is there", self.size, size_of(display));
+        while (self.size, &self.pixels) != (display.size(), &display.picture()) {
+            assert!(Instant::now() < end, "{:?} of {:?} is not what is there", self.size, display.size());
             self.look();
         }
     }
@@ -180,19 +180,6 @@ fn wish((width, height): Size, screens: &[(u16, u16, Size)]) -> Vec<u8> {
         message.extend([0; 4]);
     }
     message
-}
-
-fn size_of(display: &Display) -> Size {
-    let root = display.connection().get_geometry(display.root()).unwrap().reply().unwrap();
-    (root.width, root.height)
-}
-
-/// Red, green and blue of all pixels, as the X server itself tells.
-fn truth(display: &Display) -> Vec<[u8; 3]> {
-    let (width, height) = size_of(display);
-    let x = display.connection();
-    let image = x.get_image(ImageFormat::Z_PIXMAP, display.root(), 0, 0, width, height, !0).unwrap().reply();
-    image.unwrap().data.chunks(4).map(|pixel| [pixel[2], pixel[1], pixel[0]]).collect()
 }
 
 fn start(extra: &str) -> (Daemon, Display) {
@@ -223,7 +210,7 @@ fn geometry(display: &Display, window: u32) -> (i16, i16, Size) {
 #[test]
 fn a_controller_has_the_screen_in_any_size_up_to_the_largest_and_everybody_hears_of_it() {
     let (mut daemon, display) = start(RESIZABLE);
-    assert_eq!(size_of(&display), (640, 480), "it begins as configured");
+    assert_eq!(display.size(), (640, 480), "it begins as configured");
     // As large as the screen, less the pixel that Chromium leaves.
     let full = window(&display, 0, 0, (639, 479));
     let small = window(&display, 100, 100, (50, 60));
@@ -235,7 +222,7 @@ fn a_controller_has_the_screen_in_any_size_up_to_the_largest_and_everybody_hears
         controller.hears(&Told::Extended(1, 0, size));
         other.hears(&Told::Extended(2, 0, size));
         plain.hears(&Told::Plain(size));
-        assert_eq!(size_of(&display), size);
+        assert_eq!(display.size(), size);
         assert_eq!(geometry(&display, full), (0, 0, size), "a window that filled it");
         assert_eq!(geometry(&display, small), (100, 100, (50, 60)), "one that did not");
         display.fill(
@@ -276,7 +263,7 @@ fn f66_what_is_too_large_or_no_single_screen_is_refused_and_costs_nothing() {
     }
     controller.wish((0, 0));
     controller.hears(&Told::Extended(1, 3, now));
-    assert_eq!(size_of(&display), now);
+    assert_eq!(display.size(), now);
     // As much as there is, which is not what was asked for: a viewer that is told it was would ask again for ever.
     controller.wish((65535, 600));
     controller.hears(&Told::Extended(1, 2, now));
@@ -294,7 +281,7 @@ fn a_display_without_a_larger_size_has_none_but_its_own() {
     let mut controller = Canvas::new(&mut daemon, "controller", &[EXTENDED_DESKTOP_SIZE]);
     controller.wish((600, 400));
     controller.hears(&Told::Extended(1, 1, (640, 480)));
-    assert_eq!(size_of(&display), (640, 480));
+    assert_eq!(display.size(), (640, 480));
     controller.sees_the_truth(&display);
 }
 
@@ -318,7 +305,7 @@ fn f66_each_wish_of_a_storm_is_answered_and_few_are_seen_to() {
         .filter(|event| matches!(event, Event::ConfigureNotify(_)))
         .count();
     assert!((1..=4).contains(&changes), "{changes} changes of size");
-    assert_eq!(size_of(&display), last);
+    assert_eq!(display.size(), last);
 }
 
 #[test]
@@ -330,12 +317,7 @@ fn f1_a_display_comes_back_with_its_configured_size() {
     drop(before);
     let xvfb = daemon.service_pid("xvfb");
     send(xvfb, Signal::SIGKILL);
-    wait_for("another X server", PATIENCE, || {
-        let session = &daemon.control("/v1/status")["sessions"][0];
-        let is_other = session["components"][0]["pid"].as_i64()? != i64::from(xvfb);
-        (is_other && session["state"] == "ready").then_some(())
-    });
-    let after = Display::of(&mut daemon);
+    let after = display_after(&mut daemon, xvfb);
     controller.hears(&Told::Extended(0, 0, (640, 480)));
     assert!(!controller.told.iter().any(|told| matches!(told, Told::Extended(_, _, (1024, 768)))));
     after.fill(600, 400, 40, 80, 0x00ab_cdef);

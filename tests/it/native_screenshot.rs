@@ -2,29 +2,17 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use x11rb::protocol::xproto::{ConnectionExt as _, ImageFormat};
+use x11rb::protocol::xproto::ConnectionExt as _;
 
-use super::support::daemon::{Daemon, send};
+use super::support::daemon::send;
+use super::support::native::{HEIGHT, PATIENCE, WIDTH, daemon, display_after};
 use super::support::tokens::token;
 use super::support::viewer::{DEADLINE, Viewer, request};
 use super::support::wait_for;
 use super::support::x::Display;
-
-const PATIENCE: Duration = Duration::from_secs(30);
-const WIDTH: u16 = 320;
-const HEIGHT: u16 = 240;
-
-const NATIVE: &str = r#"
-    [display]
-    rfb = "native"
-    size = "320x240"
-    [browser]
-    enabled = false
-"#;
 
 /// Head, in lower case, and body of what `path` of session `s1` is answered with.
 fn get(gateway: SocketAddr, path: &str, token: Option<&str>) -> (String, Vec<u8>) {
@@ -66,18 +54,14 @@ fn png(gateway: SocketAddr, token: &str) -> Vec<u8> {
     pixels
 }
 
-/// Red, green and blue of all pixels, as the X server itself tells.
+/// What the X server itself has.
 fn truth(display: &Display) -> Vec<u8> {
-    let x = display.connection();
-    let image =
-        x.get_image(ImageFormat::Z_PIXMAP, display.root(), 0, 0, WIDTH, HEIGHT, !0).unwrap().reply().unwrap();
-    image.data.chunks(4).flat_map(|pixel| [pixel[2], pixel[1], pixel[0]]).collect()
+    display.picture().concat()
 }
 
 #[test]
 fn a_screenshot_is_what_the_screen_is_at_that_moment_whether_anybody_looks_on_or_not() {
-    let mut daemon = Daemon::start(NATIVE);
-    daemon.wait_ready();
+    let mut daemon = daemon();
     let display = Display::of(&mut daemon);
     let (gateway, spectator) = (daemon.gateway(), token("spectator", 600));
     // The pointer lies over it, and is not in it.
@@ -102,8 +86,7 @@ fn a_screenshot_is_what_the_screen_is_at_that_moment_whether_anybody_looks_on_or
 
 #[test]
 fn a_ticket_is_good_for_one_and_whoever_may_not_look_gets_none() {
-    let mut daemon = Daemon::start(NATIVE);
-    daemon.wait_ready();
+    let mut daemon = daemon();
     let gateway = daemon.gateway();
     let spectator = token("spectator", 600);
     let bearer = format!("Bearer {spectator}");
@@ -124,8 +107,7 @@ fn a_ticket_is_good_for_one_and_whoever_may_not_look_gets_none() {
 
 #[test]
 fn pictures_are_taken_one_at_a_time_and_none_while_there_is_no_display() {
-    let mut daemon = Daemon::start(NATIVE);
-    daemon.wait_ready();
+    let mut daemon = daemon();
     let (gateway, spectator) = (daemon.gateway(), token("spectator", 600));
     png(gateway, &spectator);
     // Another X server takes a while to come up; until then nobody is shown the last one's picture.
@@ -135,12 +117,7 @@ fn pictures_are_taken_one_at_a_time_and_none_while_there_is_no_display() {
         let (head, _) = get(gateway, "screenshot.png", Some(&spectator));
         (head.starts_with("http/1.1 503 ") && head.contains("\r\nretry-after: 1\r\n")).then_some(())
     });
-    wait_for("another X server", PATIENCE, || {
-        let session = &daemon.control("/v1/status")["sessions"][0];
-        let is_other = session["components"][0]["pid"].as_i64()? != i64::from(xvfb);
-        (is_other && session["state"] == "ready").then_some(())
-    });
-    let after = Display::of(&mut daemon);
+    let after = display_after(&mut daemon, xvfb);
     after.fill(30, 30, 60, 60, 0x00ab_cdef);
     assert!(png(gateway, &spectator) == truth(&after));
 }

@@ -4,6 +4,7 @@ use x11rb_protocol::protocol::xproto::Rectangle;
 
 use crate::rfb::client_message::Area;
 use crate::rfb::frame::{TILE, intersection};
+use crate::rfb::region::around;
 
 /// A box around all that was drawn in each row of tiles: few enough to look at, and close enough not to look at much else.
 #[derive(Debug, Default)]
@@ -51,13 +52,6 @@ pub(in crate::display) fn area_of(rectangle: Rectangle) -> Area {
     };
     let ((x, width), (y, height)) = (cut(rectangle.x, rectangle.width), cut(rectangle.y, rectangle.height));
     Area { x, y, width, height }
-}
-
-fn around(one: Area, other: Area) -> Area {
-    let (x, y) = (one.x.min(other.x), one.y.min(other.y));
-    let right = (one.x + one.width).max(other.x + other.width);
-    let bottom = (one.y + one.height).max(other.y + other.height);
-    Area { x, y, width: right - x, height: bottom - y }
 }
 
 #[cfg(test)]

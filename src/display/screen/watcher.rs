@@ -313,7 +313,7 @@ impl Watcher {
     /// Goes on with a screen of the size that the X server says it has.
     async fn show_size(&self, server: &mut Server, size: (u16, u16), is_wished: bool) -> Result<(), Error> {
         let (old, most) = (server.size, server.screen.size());
-        let (width, height) = (size.0.clamp(1, most.0), size.1.clamp(1, most.1));
+        let (width, height) = size_within(most, size);
         if (width, height) == old {
             return Ok(());
         }
@@ -325,7 +325,10 @@ impl Watcher {
         let blank = Frame::blank_after(width, height, last);
         let blank = if is_wished { blank.wished() } else { blank };
         let pointer = self.news.frame.borrow().pointer().cloned();
-        let blank = pointer.map_or(blank.clone(), |pointer| blank.with_pointer(pointer));
+        let blank = match pointer {
+            Some(pointer) => blank.with_pointer(pointer),
+            None => blank,
+        };
         // Whoever comes later is told of damage all over.
         let is_seen = *self.interest.looking.borrow() > 0;
         let frame = if is_seen { self.look(server, &blank)?.unwrap_or(blank) } else { blank };
@@ -384,7 +387,7 @@ impl Server {
         let clipboard = Clipboard::open(&mut client, root, window).await?;
         randr::watch(&mut client, root);
         let (most, now) = (screen.size(), randr::size(&mut client, root).await?);
-        let (width, height) = (now.0.clamp(1, most.0), now.1.clamp(1, most.1));
+        let (width, height) = size_within(most, now);
         client.drawn = Damage::all(width, height);
         client.cursor_changed = true;
         Ok(Self {
@@ -488,4 +491,9 @@ impl Server {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// As much of a size as the framebuffer has room for, and no less than a pixel.
+fn size_within(most: (u16, u16), size: (u16, u16)) -> (u16, u16) {
+    (size.0.clamp(1, most.0), size.1.clamp(1, most.1))
 }

@@ -4,29 +4,17 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use super::super::client_message::Area;
-use super::super::frame::{Frame, PIXEL, Strip};
+use super::super::frame::Frame;
 use super::super::pixel_format::PixelFormat;
 use super::super::server_oracle::{encoder, formats, has_pixels};
 use super::super::test_viewer::TestViewer;
+use super::tests::{Paint, noise, painted};
 use super::{Class, Encoder, Method, ZrleStream, pieces};
 
 const METHODS: [Method; 4] = [Method::Raw, Method::Hextile, Method::Zrle, Method::Tight];
 
-type Paint = fn(u16, u16) -> u32;
-
 fn class(format: PixelFormat, method: Method) -> Class {
     Class { format, method, quality: None, compression: 2 }
-}
-
-fn painted(width: u16, height: u16, mut paint: impl FnMut(u16, u16) -> u32) -> Frame {
-    let area = Area { x: 0, y: 0, width, height };
-    let mut bytes = Vec::new();
-    for y in 0..height {
-        bytes.extend((0..width).flat_map(|x| (paint(x, y) | 0x5a << 24).to_le_bytes()));
-    }
-    let strip = Strip { area, stride: usize::from(width) * PIXEL, bytes: &bytes };
-    Frame::blank(width, height).with(&[strip]).unwrap()
 }
 
 /// An update with these rectangles.
@@ -46,12 +34,6 @@ fn rectangles(frame: &Frame, class: Class) -> Vec<Bytes> {
 
 fn shows(frame: &Frame, class: Class) -> (TestViewer, usize) {
     encoder(frame, frame.area(), class)
-}
-
-fn noise(seed: u32, x: u16, y: u16) -> u32 {
-    (u32::from(x).wrapping_mul(0x85eb_ca6b) ^ u32::from(y).wrapping_mul(0xc2b2_ae35) ^ seed)
-        .wrapping_mul(0x9e37_79b1)
-        >> 8
 }
 
 #[test]

@@ -27,7 +27,7 @@ const RGB565: PixelFormat = PixelFormat {
     shift: [11, 5, 0],
 };
 
-type Paint = fn(u16, u16) -> u32;
+pub(super) type Paint = fn(u16, u16) -> u32;
 
 fn area(x: u16, y: u16, width: u16, height: u16) -> Area {
     Area { x, y, width, height }
@@ -38,7 +38,7 @@ fn class(format: PixelFormat, method: Method, quality: Option<u8>) -> Class {
 }
 
 /// A frame whose pixels `paint` gives as `0xRRGGBB`.
-fn painted(width: u16, height: u16, mut paint: impl FnMut(u16, u16) -> u32) -> Frame {
+pub(super) fn painted(width: u16, height: u16, mut paint: impl FnMut(u16, u16) -> u32) -> Frame {
     let mut bytes = Vec::new();
     for y in 0..height {
         for x in 0..width {
@@ -179,7 +179,7 @@ fn through(frame: &Frame, class: Class) -> (Vec<[u8; 3]>, Vec<&'static str>, usi
     (picture, kinds, sent)
 }
 
-fn noise(seed: u32, x: u16, y: u16) -> u32 {
+pub(super) fn noise(seed: u32, x: u16, y: u16) -> u32 {
     (u32::from(x).wrapping_mul(0x85eb_ca6b) ^ u32::from(y).wrapping_mul(0xc2b2_ae35) ^ seed)
         .wrapping_mul(0x9e37_79b1)
         >> 8

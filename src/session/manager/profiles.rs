@@ -299,21 +299,18 @@ fn outcome(phase: &Phase, over: &Result<Option<Box<SessionRecord>>, life::Error>
         Phase::Live { session, .. } => Some(&*session.inner),
         Phase::Spare | Phase::Reserved { .. } => None,
     };
-    let resets = session.and_then(|session| session.facts.profile_resets.as_ref());
-    let resets = resets.map(|resets| *resets.borrow());
-    if resets.is_some_and(|resets| resets > 0) {
+    if session.is_some_and(was_reset) {
         return Outcome::Failed("its browser did not start with what was in it".to_owned());
     }
     match &record.end {
         Some(end) if end.cause == Cause::StartFailed => {
             let unstarted = (0, false);
             let (starts, failed) = session.map_or(unstarted, |session| tries(session, record));
-            let is_culprit = session.and_then(|session| session.culprit.get()) == Some(&BROWSER);
             if starts == 0 {
                 return Outcome::Unused;
             }
             // Its display, say, or AdsPower as a whole: that says nothing of the profile.
-            if !(is_culprit && failed) {
+            if !(session.is_some_and(is_browsers_fault) && failed) {
                 return Outcome::Cut;
             }
             let reason = end.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
@@ -331,13 +328,21 @@ fn has_started(phase: &Phase, over: &Result<Option<Box<SessionRecord>>, life::Er
         return None;
     }
     // Without what was in the profile, it did.
-    let resets = session.inner.facts.profile_resets.as_ref().map(|resets| *resets.borrow());
-    if record.ready.is_some() || resets.is_some_and(|resets| resets > 0) {
+    if record.ready.is_some() || was_reset(&session.inner) {
         return Some(true);
     }
-    let is_culprit = session.inner.culprit.get() == Some(&BROWSER);
     let has_failed = record.end.as_ref().is_some_and(|end| end.cause == Cause::StartFailed);
-    (is_culprit && has_failed).then_some(false)
+    (is_browsers_fault(&session.inner) && has_failed).then_some(false)
+}
+
+/// Whether its browser was given an empty profile, since it did not start with what was in it.
+fn was_reset(session: &Inner) -> bool {
+    session.facts.profile_resets.as_ref().is_some_and(|resets| *resets.borrow() > 0)
+}
+
+/// Whether it was its browser that ended it.
+fn is_browsers_fault(session: &Inner) -> bool {
+    session.culprit.get() == Some(&BROWSER)
 }
 
 /// How often a session's browser was started, and whether what went wrong with it may be its profile's fault.

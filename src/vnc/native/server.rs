@@ -8,13 +8,14 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, Sink, Stream, StreamExt as _};
 use tokio::sync::watch;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::timeout;
 
 use super::super::activity::Activity;
 use super::super::relay::{Misbehaviour, RelayEnd, greet};
 use super::figures::{Meter, Update};
 use super::lane::Lane;
 use super::studio::Studio;
+use crate::clock::until;
 use crate::display::screen::{Act, Counted, Look, Screen};
 use crate::errors::chain;
 use crate::rfb::client_message::ClientMessage;
@@ -186,13 +187,12 @@ impl Viewer<'_> {
             self.prepare();
             // What is on its way goes first; meanwhile the viewer is heard, and nothing new is begun for it.
             let is_sending = !self.lane.is_empty();
-            let stalled = self.lane.waiting_since().map(|since| since + send_deadline);
+            let stalled = self.lane.waiting_since().map(|since| (since + send_deadline).into_std());
             let is_free = !is_sending && self.encoding.is_none();
             let is_open = is_free && self.flow.may_send();
             let may_send = is_open && self.connection.is_waiting();
             // While the picture is waited for, nothing is refreshed.
             let owed = self.refresh.due().filter(|_| !matches!(self.freshness, Freshness::Asked(_)));
-            let owed = owed.map(tokio::time::Instant::from_std);
             // With much of it waiting there is something on its way, which is taken or too slow: this ends.
             let may_hear = self.connection.output() <= MOST_OUTPUT;
             let has_own_pointer = self.painting.is_none();
@@ -460,13 +460,6 @@ fn act_of(message: &ClientMessage) -> Option<Act> {
 async fn act(look: &Look, act: Act) {
     if !look.act(act).await {
         tracing::debug!("nobody takes what a viewer does");
-    }
-}
-
-async fn until(moment: Option<tokio::time::Instant>) {
-    match moment {
-        Some(moment) => sleep_until(moment).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -4,10 +4,9 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use x11rb::protocol::xproto::{ConnectionExt as _, ImageFormat};
-
 use super::painter::Painter;
 use crate::support::daemon::Daemon;
+use crate::support::native::daemon_of;
 use crate::support::tokens::token;
 use crate::support::x::Display;
 
@@ -17,14 +16,6 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// No multiple of any tile's edge.
 pub(super) const WIDTH: u16 = 390;
 pub(super) const HEIGHT: u16 = 290;
-
-const NATIVE: &str = r#"
-    [display]
-    rfb = "native"
-    size = "390x290"
-    [browser]
-    enabled = false
-"#;
 
 pub(super) type Picture = Vec<[u8; 3]>;
 
@@ -37,15 +28,14 @@ pub(super) struct Stage {
 
 impl Stage {
     pub(super) fn start() -> Self {
-        let mut daemon = Daemon::start(NATIVE);
-        daemon.wait_ready();
+        let mut daemon = daemon_of((WIDTH, HEIGHT));
         let (display, gateway) = (Display::of(&mut daemon), daemon.gateway());
         Self { display, gateway, token: token("spectator", 3600), _daemon: daemon }
     }
 
     /// What the X server says its screen shows.
     pub(super) fn truth(&self) -> Picture {
-        picture(&self.display, self.display.root(), (0, 0)).unwrap()
+        self.display.picture()
     }
 
     /// Draws for as long as is configured.
@@ -87,13 +77,6 @@ fn difference(seen: &Picture, truth: &Picture) -> String {
         format!("({x}, {y}): {:?} for {:?}", seen.get(*at), truth[*at])
     });
     format!("shows {} wrong pixels of {}: {}", wrong.len(), seen.len(), places.collect::<Vec<_>>().join(", "))
-}
-
-/// Red, green and blue of a part of a window, as its X server tells. `None` while that is not all on the screen.
-pub(super) fn picture(display: &Display, window: u32, (x, y): (i16, i16)) -> Option<Picture> {
-    let image = display.connection().get_image(ImageFormat::Z_PIXMAP, window, x, y, WIDTH, HEIGHT, !0);
-    let image = image.unwrap().reply().ok()?;
-    Some(image.data.chunks(4).map(|pixel| [pixel[2], pixel[1], pixel[0]]).collect())
 }
 
 /// A program that ends with the test.

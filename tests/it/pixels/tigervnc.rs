@@ -6,7 +6,7 @@ use std::process::Stdio;
 use x11rb::protocol::xproto::{ConnectionExt as _, MapState};
 
 use super::bridge::Bridge;
-use super::stage::{HEIGHT, PATIENCE, Picture, Running, Stage, WIDTH, command, picture};
+use super::stage::{HEIGHT, PATIENCE, Picture, Running, Stage, WIDTH, command};
 use crate::support::wait_for;
 use crate::support::x::Display;
 
@@ -66,7 +66,7 @@ impl Desk {
     }
 
     fn picture(&self) -> Picture {
-        self.window().and_then(|window| picture(&self.display, window, (0, 0))).unwrap_or_default()
+        self.window().and_then(|window| self.display.picture_of(window, (WIDTH, HEIGHT))).unwrap_or_default()
     }
 }
 

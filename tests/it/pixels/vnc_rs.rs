@@ -8,6 +8,7 @@ use vnc::{PixelFormat, VncClient, VncConnector, VncEncoding, VncEvent, X11Event}
 
 use super::bridge::Bridge;
 use super::stage::{HEIGHT, PATIENCE, Picture, Stage, WIDTH};
+use crate::support::native::paint;
 
 async fn connect(bridge: &Bridge, encoding: VncEncoding) -> VncClient {
     let stream = TcpStream::connect(bridge.address).await.unwrap();
@@ -21,11 +22,8 @@ async fn connect(bridge: &Bridge, encoding: VncEncoding) -> VncClient {
 
 async fn take_in(client: &VncClient, canvas: &mut Picture) {
     while let Some(event) = client.poll_event().await.unwrap() {
-        let VncEvent::RawImage(rect, data) = event else { continue };
-        for (index, pixel) in data.chunks_exact(4).enumerate() {
-            let (column, row) = (index % usize::from(rect.width), index / usize::from(rect.width));
-            let (x, y) = (usize::from(rect.x) + column, usize::from(rect.y) + row);
-            canvas[y * usize::from(WIDTH) + x] = [pixel[2], pixel[1], pixel[0]];
+        if let VncEvent::RawImage(to, data) = event {
+            paint(canvas, WIDTH, to, &data);
         }
     }
 }

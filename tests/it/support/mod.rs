@@ -8,6 +8,7 @@ pub(crate) mod home;
 pub(crate) mod host_api;
 pub(crate) mod imds;
 pub(crate) mod leaks;
+pub(crate) mod native;
 pub(crate) mod net;
 pub(crate) mod sockets;
 pub(crate) mod tokens;

@@ -3,7 +3,7 @@
 use x11rb::connection::Connection as _;
 use x11rb::protocol::xproto::{
     ChangeGCAux, ChangeWindowAttributesAux, ConnectionExt as _, CreateGCAux, CreateWindowAux, EventMask,
-    Rectangle, SELECTION_NOTIFY_EVENT, SelectionNotifyEvent, SelectionRequestEvent, WindowClass,
+    ImageFormat, Rectangle, SELECTION_NOTIFY_EVENT, SelectionNotifyEvent, SelectionRequestEvent, WindowClass,
 };
 use x11rb::rust_connection::{DefaultStream, RustConnection};
 
@@ -61,6 +61,24 @@ impl Display {
     /// Its root window.
     pub(crate) fn root(&self) -> u32 {
         self.root
+    }
+
+    /// Its width and height.
+    pub(crate) fn size(&self) -> (u16, u16) {
+        let root = self.connection.get_geometry(self.root).unwrap().reply().unwrap();
+        (root.width, root.height)
+    }
+
+    /// Red, green and blue of all its pixels, as the X server itself tells.
+    pub(crate) fn picture(&self) -> Vec<[u8; 3]> {
+        self.picture_of(self.root, self.size()).unwrap()
+    }
+
+    /// The same of a window from its upper left corner on. `None` while that is not all on the screen.
+    pub(crate) fn picture_of(&self, window: u32, (width, height): (u16, u16)) -> Option<Vec<[u8; 3]>> {
+        let image = self.connection.get_image(ImageFormat::Z_PIXMAP, window, 0, 0, width, height, !0);
+        let image = image.unwrap().reply().ok()?;
+        Some(image.data.chunks(4).map(|pixel| [pixel[2], pixel[1], pixel[0]]).collect())
     }
 
     /// How many keys are held down.
